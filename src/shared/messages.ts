@@ -1,0 +1,122 @@
+/**
+ * What crosses a process border: inputs and results of workflows, activities and the command line.
+ *
+ * Everything here is plain JSON: names, optimes, cursors and counters. No secret and no user document ever stands in
+ * one of these (design decision 2). Binary ids travel as lower-case hex.
+ */
+import type { Optime, Position } from './optime.ts';
+
+export type DeploymentKind = 'replica-set' | 'sharded-cluster';
+
+export type Phase = 'initial-sync' | 'routine' | 'paused' | 'resync-needed' | 'failed' | 'stopped';
+
+/** Why a backup, snapshot or restore does not go on. `since` is ISO 8601. */
+export interface Problem {
+  readonly code: string;
+  readonly message: string;
+  readonly fix: string;
+  readonly since: string;
+}
+
+/** How far a stage is. `perSecond` counts units; `etaSeconds` is null while the end cannot be told. */
+export interface Progress {
+  readonly stage: string;
+  readonly done: number;
+  readonly total: number | null;
+  readonly unit: 'bytes' | 'documents' | 'entries' | 'blocks' | 'collections' | 'indexes';
+  readonly perSecond: number | null;
+  readonly etaSeconds: number | null;
+}
+
+/** One member of a backup: the replica set itself, or a shard or the config servers of a cluster. */
+export interface MemberStatus {
+  readonly name: string;
+  readonly phase: Phase;
+  /** Null until the head holds data at an optime. */
+  readonly appliedThrough: Optime | null;
+  /** Seconds between the newest optime seen on the source and `appliedThrough`. */
+  readonly lagSeconds: number | null;
+  readonly daemon: string | null;
+  readonly progress: Progress | null;
+}
+
+/** A closed range of optimes that can be restored; a snapshot alone is a range of one. */
+export interface RestorableRange {
+  readonly from: Optime;
+  readonly to: Optime;
+}
+
+export interface BackupStatus {
+  readonly deployment: string;
+  readonly kind: DeploymentKind;
+  readonly phase: Phase;
+  readonly members: readonly MemberStatus[];
+  readonly lastSnapshot: SnapshotSummary | null;
+  readonly restorable: readonly RestorableRange[];
+  readonly problem: Problem | null;
+}
+
+export interface SnapshotSummary {
+  readonly id: string;
+  readonly deployment: string;
+  readonly optime: Optime;
+  /** Wall time of the source's entry at `optime`, ISO 8601. */
+  readonly wallTime: string;
+  /** Bytes of all files of the head at `optime`. */
+  readonly logicalBytes: number;
+  /** Blocks that were not in the blockstore, and what they take there. */
+  readonly newBlocks: number;
+  readonly newStoredBytes: number;
+  readonly reusedBlocks: number;
+  readonly durationMs: number;
+}
+
+export interface VerifyResult {
+  readonly ok: boolean;
+  readonly blocksChecked: number;
+  readonly bytesChecked: number;
+  readonly problems: readonly { readonly code: string; readonly message: string }[];
+}
+
+export interface RestoreSummary {
+  readonly id: string;
+  readonly destination: string;
+  readonly optime: Optime;
+  readonly bytes: number;
+  readonly entriesReplayed: number;
+  readonly durationMs: number;
+  /** True when hashes, a started mongod and `validate` of every collection proved the result. */
+  readonly verified: boolean;
+}
+
+// The one JSON object that each workflow type takes.
+
+export interface BackupInput {
+  readonly deployment: string;
+}
+export interface SnapshotInput {
+  readonly deployment: string;
+}
+export interface RestoreInput {
+  readonly deployment: string;
+  readonly snapshot?: string;
+  readonly at?: string;
+  readonly latest?: boolean;
+  /** `dir:PATH`, with an absolute path on the machine of the daemon. */
+  readonly to: string;
+  readonly include?: readonly string[];
+  readonly daemon?: string;
+}
+export interface VerifySnapshotInput {
+  readonly snapshot: string;
+}
+
+/** Where a head stands; what an activity reports of it. */
+export interface HeadPosition {
+  /** Every entry up to and including this one is applied. */
+  readonly appliedThrough: Position;
+  /** The first entry that a replay from here needs: `appliedThrough` itself, or the first entry of the oldest transaction undecided there. */
+  readonly oplogFrom: Position;
+  /** While set, the head is not consistent before this optime. */
+  readonly inconsistentUntil: Position | null;
+}

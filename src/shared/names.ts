@@ -1,0 +1,29 @@
+/** Names that the outside relies on (contract.md): task queues, workflow ids, search attributes. */
+
+export const TASK_QUEUE = 'lifeboat';
+
+/** The queue of one daemon: all work on a source, a store or a head runs on its owner's. */
+export function daemonTaskQueue(daemonId: string): string {
+  return `lifeboat.daemon.${daemonId}`;
+}
+
+export const DEPLOYMENT_NAME = /^[a-z0-9][a-z0-9-]{0,62}$/;
+
+export const SearchAttribute = {
+  deployment: 'LifeboatDeployment',
+  phase: 'LifeboatPhase',
+} as const;
+
+export function backupWorkflowId(deployment: string): string {
+  return `backup/${deployment}`;
+}
+
+/** Ids of workflows that are not one to a deployment begin with their type and deployment. */
+export function workflowIdOf(type: 'snapshot' | 'restore' | 'verifySnapshot', deployment: string, unique: string): string {
+  return `${type}/${deployment}/${unique}`;
+}
+
+/** The key of one member in the stores and the name of its folder below a daemon's `heads/`. */
+export function memberKey(deployment: string, member: string): string {
+  return `${deployment}/${member}`;
+}

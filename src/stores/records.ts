@@ -1,0 +1,270 @@
+/**
+ * Every record that Lifeboat keeps in its stores, field by field (docs/formats.md is the same for people).
+ *
+ * Three databases, by default on one replica set, each with its own URI if wanted: the blockstore (`lifeboat`), which
+ * also holds the state of deployments; the sync store (`lifeboat_sync`); the oplog store (`lifeboat_oplog`). All are
+ * written with `w: majority`; no transaction spans two of them.
+ *
+ * How writers are kept apart: a record that extends a chain has the place it follows in its `_id`, so that of two
+ * writers only one can extend it; a record that changes is changed by a write whose filter holds the epoch.
+ */
+import type { Binary, Long, ObjectId, Timestamp } from 'mongodb';
+import type { DeploymentKind, Phase, Progress } from '../shared/messages.ts';
+
+/** A position as it is stored: `{ts, t}`, the server's own OpTime shape. */
+export interface StoredPosition {
+  readonly ts: Timestamp;
+  readonly t: Long;
+}
+
+/**
+ * Bytes as they are stored: compressed, hashed, in parts of at most 8 MB. What fits one part stands inline; the parts
+ * of anything longer are written first, under a random id of their own, and belong to nobody until this is written.
+ */
+export interface StoredBytes {
+  readonly codec: 'zstd';
+  /** Length before compression and after it, in bytes. */
+  readonly rawBytes: number;
+  readonly storedBytes: number;
+  /** SHA-256 of the bytes before compression. */
+  readonly sha256: Binary;
+  readonly inline?: Binary;
+  readonly parts?: { readonly id: ObjectId; readonly count: number };
+}
+
+/** One part of bytes that do not fit their record. */
+export interface PartRecord {
+  readonly _id: { readonly of: ObjectId; readonly n: number };
+  readonly data: Binary;
+  /** What the part belongs to, so that leftovers of a dead writer can be found. */
+  readonly incarnation: ObjectId;
+}
+
+export interface StoredProblem {
+  readonly code: string;
+  readonly message: string;
+  readonly fix: string;
+  readonly since: Date;
+}
+
+// ---- blockstore database: state ---------------------------------------------------------------------------------
+
+/** `deployments`: what is known of a deployment as a whole. */
+export interface DeploymentRecord {
+  /** The name of the configuration. */
+  readonly _id: string;
+  readonly kind: DeploymentKind;
+  readonly phase: Phase;
+  readonly phaseSince: Date;
+  readonly problem: StoredProblem | null;
+}
+
+/** `members`: one replica set under backup; a replica set deployment has one, a cluster one for each shard. */
+export interface MemberRecord {
+  /** `<deployment>/<member>` */
+  readonly _id: string;
+  readonly deployment: string;
+  /** The name of the set, or as the cluster names it. */
+  readonly member: string;
+  readonly phase: Phase;
+  readonly source: {
+    /** `replSetGetConfig().config.settings.replicaSetId`: tells one set from another of the same name. */
+    readonly replicaSetId: ObjectId;
+    readonly setName: string;
+    readonly version: string;
+    readonly featureCompatibilityVersion: string;
+  };
+  /** A new id for each initial sync; slices, entries and heads of another incarnation are never mixed in. */
+  readonly incarnation: ObjectId;
+  readonly owner: {
+    readonly daemon: string;
+    /** Counts the claims. Every write for this member holds it in its filter. */
+    readonly epoch: number;
+    readonly claimedAt: Date;
+  };
+  readonly sync: SyncPlan | null;
+  /** A copy, for the status, of where the head durably stands. The head's own record is the truth. */
+  readonly head: { readonly appliedThrough: StoredPosition; readonly oplogFrom: StoredPosition; readonly at: Date } | null;
+  /** The newest majority optime seen on the source, and when. */
+  readonly seen: { readonly position: StoredPosition; readonly at: Date } | null;
+  readonly progress: (Progress & { readonly at: Date }) | null;
+}
+
+/** The three optimes of an initial sync (research, mongodb-internals §3), and how far it is. */
+export interface SyncPlan {
+  /** The first entry that is fetched: the begin of the oldest transaction open at the start. */
+  readonly beginFetching: StoredPosition;
+  /** Entries after this one are applied. */
+  readonly beginApplying: StoredPosition;
+  /** Set when every collection is copied: the head is consistent from here on. */
+  readonly stop: StoredPosition | null;
+  readonly stage: 'copy' | 'build' | 'validated';
+  readonly startedAt: Date;
+}
+
+/** `daemons`: the workers that are, or were, there. */
+export interface DaemonRecord {
+  readonly _id: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly version: string;
+  readonly taskQueue: string;
+  readonly startedAt: Date;
+  readonly seenAt: Date;
+}
+
+/** `leases`: work in progress that keeps blocks or a snapshot alive. */
+export interface LeaseRecord {
+  /** Counts up over all leases: a smaller one is older. */
+  readonly _id: number;
+  readonly purpose: 'snapshot' | 'restore' | 'verify';
+  readonly deployment: string;
+  readonly daemon: string;
+  /** The manifest whose blocks need no claim while the lease lives, or that is being read. */
+  readonly snapshot: string | null;
+  readonly takenAt: Date;
+  /** In the blockstore's time. A lease that is past it may be revoked, by a write; only that write ends it. */
+  readonly expiresAt: Date;
+  readonly revoked: boolean;
+}
+
+/** `counters`: `{_id: 'leases', value}`. */
+export interface CounterRecord {
+  readonly _id: string;
+  readonly value: number;
+}
+
+// ---- blockstore database: blocks and manifests ------------------------------------------------------------------
+
+/** `blocks`: one distinct piece of at most `blockSize` bytes. */
+export interface BlockRecord {
+  /** SHA-256 of the bytes before compression. */
+  readonly _id: Binary;
+  readonly size: number;
+  readonly codec: 'zstd' | 'none';
+  readonly data: Binary;
+  /** The newest lease that wrote or reused it. */
+  readonly claim: number;
+  /** Set by a groom that found it dead; a reuse takes it away again, in the same write that claims the block. */
+  readonly doom?: number;
+}
+
+/** `manifests`: a snapshot. Written last, in one majority transaction that re-reads the lease; without it nothing is a snapshot. */
+export interface ManifestRecord {
+  /** `<deployment>-<UTC time of the optime, yyyymmddThhmmssZ>-<six hex digits>` */
+  readonly _id: string;
+  readonly formatVersion: 1;
+  readonly deployment: string;
+  readonly member: string;
+  readonly incarnation: ObjectId;
+  readonly source: MemberRecord['source'];
+  readonly optime: StoredPosition;
+  readonly oplogFrom: StoredPosition;
+  readonly wallTime: Date;
+  readonly createdAt: Date;
+  readonly durationMs: number;
+  readonly blockSize: number;
+  /** Number of `manifestParts`, and the SHA-256 over their `sha256` in order. */
+  readonly parts: number;
+  readonly sha256: Binary;
+  readonly files: number;
+  readonly logicalBytes: number;
+  readonly blocks: number;
+  readonly newBlocks: number;
+  readonly newStoredBytes: number;
+  readonly reusedBlocks: number;
+  readonly mongodVersion: string;
+}
+
+/** `manifestParts`: a run of the blocks of one file, in order. */
+export interface ManifestPartRecord {
+  readonly _id: { readonly snapshot: string; readonly n: number };
+  /** Path relative to the dbpath, with `/`. */
+  readonly path: string;
+  /** Length of the whole file, and where this run begins in it. */
+  readonly fileBytes: number;
+  readonly offset: number;
+  /** 32 bytes a block, concatenated. */
+  readonly hashes: Binary;
+  /** SHA-256 over path, fileBytes, offset and hashes. */
+  readonly sha256: Binary;
+}
+
+/** `restores`: what was asked for and how it went. */
+export interface RestoreRecord {
+  readonly _id: string;
+  readonly deployment: string;
+  readonly snapshot: string;
+  readonly destination: string;
+  readonly daemon: string;
+  readonly state: 'running' | 'done' | 'failed' | 'cancelled';
+  readonly stage: 'files' | 'proof' | 'hand-over' | 'done';
+  readonly progress: Progress | null;
+  readonly problem: StoredProblem | null;
+  readonly startedAt: Date;
+  readonly endedAt: Date | null;
+  readonly summary: {
+    readonly optime: Timestamp;
+    readonly bytes: number;
+    readonly entriesReplayed: number;
+    readonly durationMs: number;
+    readonly verified: boolean;
+  } | null;
+}
+
+// ---- sync store database ----------------------------------------------------------------------------------------
+
+/** `collections`: one collection of the source as it was listed at the start of a sync. */
+export interface SyncCollectionRecord {
+  readonly _id: { readonly incarnation: ObjectId; readonly uuid: Binary };
+  readonly db: string;
+  readonly name: string;
+  /** As `listCollections` gave them, raw BSON bytes: options, and for each index its spec. */
+  readonly options: Binary;
+  readonly indexes: readonly Binary[];
+  readonly state: 'pending' | 'done' | 'dropped';
+  readonly documents: number;
+  readonly bytes: number;
+}
+
+/** `views`: a view of the source (time-series collections among them), raw bytes of its `listCollections` entry. */
+export interface SyncViewRecord {
+  readonly _id: { readonly incarnation: ObjectId; readonly db: string; readonly name: string };
+  readonly type: 'view' | 'timeseries';
+  readonly options: Binary;
+}
+
+/** `slices`: about 10 MB of documents of one collection, in natural order. */
+export interface SliceRecord {
+  /** `seq` counts from 0 and only up: of two writers one gets the next number. */
+  readonly _id: { readonly incarnation: ObjectId; readonly uuid: Binary; readonly seq: number };
+  /**
+   * The resume token (raw BSON) this slice was read after: null at the start of the collection, else the `token` of an
+   * earlier slice. The chain that the head loads begins at the newest slice that follows null.
+   */
+  readonly after: Binary | null;
+  /** The resume token behind its last document; null when the collection ended here. */
+  readonly token: Binary | null;
+  /** Record ids are a member's own: a token means something only on the member, and the copy of its data, it came from. */
+  readonly readFrom: { readonly host: string; readonly initialSyncId: string | null };
+  readonly documents: number;
+  readonly bytes: StoredBytes;
+  readonly epoch: number;
+  readonly storedAt: Date;
+}
+
+// ---- oplog store database ---------------------------------------------------------------------------------------
+
+/** `batches`: a run of oplog entries as they came, concatenated raw BSON. */
+export interface BatchRecord {
+  /** The entry that this batch follows; together they make the chain unbreakable: two batches cannot follow one entry. */
+  readonly _id: { readonly incarnation: ObjectId; readonly after: StoredPosition };
+  readonly first: StoredPosition;
+  readonly last: StoredPosition;
+  /** Wall time of the last entry. */
+  readonly lastWall: Date;
+  readonly entries: number;
+  readonly bytes: StoredBytes;
+  readonly epoch: number;
+  readonly storedAt: Date;
+}
