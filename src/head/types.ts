@@ -1,0 +1,33 @@
+/** What others may know of a head: its identity, its durable state, and the head held still for a snapshot. */
+import type { HeadPosition } from '../shared/messages.ts';
+
+/** What a head directory belongs to; written into the head when it is made and checked whenever it is opened. */
+export interface HeadIdentity {
+  readonly deployment: string;
+  readonly member: string;
+  /** Hex; see MemberRecord.incarnation. */
+  readonly incarnation: string;
+  /** Hex; the source's replicaSetId. */
+  readonly replicaSetId: string;
+}
+
+/**
+ * `loading`: slices are being inserted. `catching-up`: all slices are in, entries up to the stop point are not.
+ * `consistent`: equal to the source at its position, unless `inconsistentUntil` says otherwise.
+ */
+export type HeadStage = 'loading' | 'catching-up' | 'consistent';
+
+/** A head held still at an exact optime, all its files complete on disk. Nothing is applied until it is released. */
+export interface LockedHead {
+  readonly dbpath: string;
+  readonly position: HeadPosition;
+  /** Wall time of the entry at the position. */
+  readonly wallTime: Date;
+  readonly mongodVersion: string;
+  /** What belongs into a snapshot, relative to the dbpath with `/`, sorted; without journal, locks, logs and diagnostics. */
+  files(): Promise<readonly { readonly path: string; readonly bytes: number }[]>;
+  /** True only while the same mongod process still holds the lock that was taken at `position`. */
+  stillHeld(): Promise<boolean>;
+  /** Lets the head go on. Safe to call twice, and after the mongod has ended. */
+  release(): Promise<void>;
+}

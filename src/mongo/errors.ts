@@ -1,0 +1,75 @@
+/**
+ * Driver errors as Lifeboat's own.
+ *
+ * The text of a server error quotes documents, keys and credentials, so it is kept as the `cause` and never copied into
+ * a message: what a message may hold is the code, its name and what was being done.
+ */
+import { MongoError, MongoNetworkError, MongoParseError, MongoServerError, MongoServerSelectionError } from 'mongodb';
+import { LifeboatError, type ErrorName } from '../shared/errors.ts';
+
+/** Which of the two kinds of deployments an error came from. */
+export type Side = 'source' | 'store';
+
+const bySide = {
+  source: { unavailable: 'SourceUnavailable', auth: 'AuthFailed', uri: 'BadUri', forbidden: 'NotAuthorized' },
+  store: { unavailable: 'StoreUnavailable', auth: 'StoreAuthFailed', uri: 'StoreBadUri', forbidden: 'StoreAuthFailed' },
+} as const satisfies Record<Side, Record<string, ErrorName>>;
+
+const AUTHENTICATION_FAILED = 18;
+const UNAUTHORIZED = 13;
+/** OutOfDiskSpace (14031), and the disk use threshold that newer servers raise. */
+const DISK_FULL = new Set([14031, 371]);
+
+/** A server error's code and codeName, without its text. */
+export function serverErrorLabel(error: MongoServerError): string {
+  return `${error.code ?? 'no code'} ${error.codeName ?? ''}`.trim();
+}
+
+function isAuthentication(error: unknown): boolean {
+  if (!(error instanceof MongoError)) return false;
+  if (error.code === AUTHENTICATION_FAILED) return true;
+  // Server selection wraps the failed handshake of the member it tried.
+  if (error instanceof MongoServerSelectionError) {
+    return [...(error.reason?.servers.values() ?? [])].some((server) => isAuthentication(server.error));
+  }
+  return isAuthentication(error.cause);
+}
+
+/**
+ * Turns what the driver threw into a LifeboatError; anything that is one already, and an abort, comes back as it is.
+ * @param what what was being done and to what, for the message, such as `reading the oplog of shop`
+ */
+export function castDriverError(error: unknown, side: Side, what: string): unknown {
+  if (error instanceof LifeboatError) return error;
+  if (error instanceof Error && error.name === 'AbortError') return error;
+  const names = bySide[side];
+  if (isAuthentication(error)) return new LifeboatError(names.auth, `${what}: the login was refused`, { cause: error });
+  if (error instanceof MongoParseError) {
+    return new LifeboatError(names.uri, `${what}: the connection string is not valid`, { cause: error });
+  }
+  if (error instanceof MongoServerSelectionError || error instanceof MongoNetworkError) {
+    return new LifeboatError(names.unavailable, `${what}: no suitable member answers`, { cause: error });
+  }
+  if (error instanceof MongoServerError) {
+    const label = serverErrorLabel(error);
+    if (error.code === UNAUTHORIZED) return new LifeboatError(names.forbidden, `${what}: not authorized`, { cause: error });
+    if (side === 'store' && DISK_FULL.has(Number(error.code))) {
+      return new LifeboatError('StoreFull', `${what}: the store's disk is full (${label})`, { cause: error });
+    }
+    if (error.hasErrorLabel('RetryableError') || error.hasErrorLabel('RetryableWriteError') || isStateChange(error)) {
+      return new LifeboatError(names.unavailable, `${what}: the member is not available (${label})`, { cause: error });
+    }
+    return new LifeboatError('Internal', `${what}: the server answered ${label}`, { cause: error });
+  }
+  if (error instanceof MongoError) {
+    return new LifeboatError(names.unavailable, `${what}: the connection broke (${error.name})`, { cause: error });
+  }
+  return error;
+}
+
+/** Codes of a member that is shutting down, stepping down or recovering: specifications, server-discovery-and-monitoring. */
+const STATE_CHANGE = new Set([6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 10058]);
+
+function isStateChange(error: MongoServerError): boolean {
+  return STATE_CHANGE.has(Number(error.code));
+}

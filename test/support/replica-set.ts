@@ -1,0 +1,108 @@
+/** Real replica sets for tests, on free loopback ports, ended with the test that started them. */
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { MongoClient } from 'mongodb';
+import { findBinary } from '../../src/embedded/binaries.ts';
+import { startMongod, type RunningMongod } from '../../src/mongod/process.ts';
+import { testFolder } from './folders.ts';
+
+export interface TestReplicaSet extends AsyncDisposable {
+  readonly name: string;
+  /** With `replicaSet`, no credentials. */
+  readonly uri: string;
+  readonly client: MongoClient;
+  readonly members: readonly RunningMongod[];
+  readonly folder: string;
+  /** Starts a member again after it was stopped or killed, on its old port and dbpath. */
+  restart(index: number): Promise<void>;
+}
+
+export interface ReplicaSetOptions {
+  readonly name?: string;
+  readonly members?: number;
+  readonly binary?: string;
+  readonly setParameters?: Readonly<Record<string, string | number | boolean>>;
+  readonly extraArgs?: readonly string[];
+  readonly cacheGiB?: number;
+}
+
+export async function freePort(): Promise<number> {
+  return new Promise((settle, fail) => {
+    const server = createServer();
+    server.once('error', fail);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => settle(typeof address === 'object' && address ? address.port : 0));
+    });
+  });
+}
+
+/** Waits until `check` is true; the only way tests wait. */
+export async function until(check: () => Promise<boolean> | boolean, what: string, timeoutMs = 60_000): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await check())) {
+    if (Date.now() > deadline) throw new Error(`timed out waiting until ${what}`);
+    await delay(50);
+  }
+}
+
+/** A replica set with a primary that takes writes. */
+export async function startReplicaSet(options: ReplicaSetOptions = {}): Promise<TestReplicaSet> {
+  const name = options.name ?? 'rs0';
+  const folder = await testFolder();
+  const binary = options.binary ?? (await findBinary('mongod'));
+  const ports = await Promise.all(Array.from({ length: options.members ?? 1 }, freePort));
+  const start = (port: number): Promise<RunningMongod> =>
+    startMongod({
+      binary,
+      dbpath: join(folder.path, `m${port}`),
+      address: { port },
+      cacheGiB: options.cacheGiB ?? 0.25,
+      logPath: join(folder.path, `m${port}.log`),
+      replSet: name,
+      ...(options.setParameters ? { setParameters: options.setParameters } : {}),
+      ...(options.extraArgs ? { extraArgs: options.extraArgs } : {}),
+    });
+  const members: RunningMongod[] = [];
+  let client: MongoClient | undefined;
+  const dispose = async (): Promise<void> => {
+    await client?.close();
+    // Nobody wants the data any more: a clean shutdown would only cost seconds.
+    for (const member of members) member.kill('SIGKILL');
+    await Promise.all(members.map((member) => member.exited));
+    await folder[Symbol.asyncDispose]();
+  };
+  try {
+    for (const port of ports) members.push(await start(port));
+    const hosts = ports.map((port) => `127.0.0.1:${port}`);
+    const first = await MongoClient.connect(`mongodb://${hosts[0]}/?directConnection=true`);
+    await first.db('admin').command({
+      replSetInitiate: { _id: name, members: hosts.map((host, _id) => ({ _id, host, priority: _id === 0 ? 2 : 1 })) },
+    });
+    await until(async () => (await first.db('admin').command({ hello: 1 }))['isWritablePrimary'] === true, `${name} has a primary`);
+    await first.close();
+    const uri = `mongodb://${hosts.join(',')}/?replicaSet=${name}`;
+    client = await MongoClient.connect(uri);
+    const connected = client;
+    await until(async () => {
+      const { members: states } = await connected.db('admin').command({ replSetGetStatus: 1 });
+      return (states as { state: number }[]).every(({ state }) => state === 1 || state === 2);
+    }, `every member of ${name} holds data`);
+    return {
+      name,
+      uri,
+      client,
+      members,
+      folder: folder.path,
+      async restart(index) {
+        await members[index]?.exited;
+        members[index] = await start(ports[index] ?? 0);
+      },
+      [Symbol.asyncDispose]: dispose,
+    };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}
