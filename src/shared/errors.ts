@@ -377,7 +377,8 @@ const kinds = {
   FenceLost: {
     code: 'LB7004',
     owner: 'nobody',
-    retryable: true,
+    // The same step shows the same fence again; its workflow makes a new claim and runs it under that.
+    retryable: false,
     fix: 'Another attempt took the work over; this one stopped.',
   },
   BackupExists: {

@@ -120,3 +120,22 @@ export interface HeadPosition {
   /** While set, the head is not consistent before this optime. */
   readonly inconsistentUntil: Position | null;
 }
+
+/** The newest claim of one member: what every write for it must show (see MemberRecord.owner). */
+export interface MemberClaim {
+  /** `<deployment>/<member>` */
+  readonly key: string;
+  readonly member: string;
+  /** Hex. */
+  readonly incarnation: string;
+  readonly epoch: number;
+}
+
+/** Where the work on a deployment runs. */
+export interface Claim {
+  readonly daemon: string;
+  /** The daemon's own task queue. */
+  readonly taskQueue: string;
+  /** Null while nothing of the deployment was ever stored. */
+  readonly member: MemberClaim | null;
+}

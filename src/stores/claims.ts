@@ -1,0 +1,166 @@
+/**
+ * Claims: which daemon does the work on a deployment, and which epoch its writes show.
+ *
+ * An owner is sticky, because the head lies on its disk. Each run of the lifecycle raises the epoch, so that whatever
+ * an earlier run left behind finds its writes refused.
+ */
+import { MongoServerError, ObjectId } from 'mongodb';
+import { castDriverError } from '../mongo/errors.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import type { Claim, MemberClaim, Phase } from '../shared/messages.ts';
+import { daemonTaskQueue, memberKey } from '../shared/names.ts';
+import type { Stores } from './connect.ts';
+import { findDaemon, isDaemonLost } from './daemons.ts';
+import type { MemberFence } from './members.ts';
+import type { MemberRecord } from './records.ts';
+
+const DUPLICATE_KEY = 11000;
+
+/** What a claim asks for. `claimant` is the daemon that runs the claim and takes what has no owner. */
+export interface BackupClaimRequest {
+  readonly deployment: string;
+  readonly claimant: string;
+  /**
+   * Start over: the incarnation (hex) to be replaced by a new one. When the record already holds another, the
+   * replacement was made by an earlier attempt of this claim and is kept.
+   */
+  readonly replace?: string;
+}
+
+/** The fence that a claim stands for. */
+export function fenceOf(claim: MemberClaim): MemberFence {
+  return { key: claim.key, incarnation: ObjectId.createFromHexString(claim.incarnation), epoch: claim.epoch };
+}
+
+/** The claim that a record stands for. */
+export function claimOf(record: MemberRecord): MemberClaim {
+  return {
+    key: record._id,
+    member: record.member,
+    incarnation: record.incarnation.toHexString(),
+    epoch: record.owner.epoch,
+  };
+}
+
+/**
+ * Claims a deployment for a run of its lifecycle: raises the epoch, so that every earlier claim loses its fence.
+ * Of two claims at once one wins each epoch; the other reads again and takes the next.
+ */
+export async function claimBackup(stores: Stores, request: BackupClaimRequest): Promise<Claim> {
+  return storing(`claiming ${request.deployment}`, async () => {
+    for (;;) {
+      const record = await stores.members.findOne({ deployment: request.deployment });
+      if (!record) return placed(request.claimant, null);
+      const replacing = request.replace !== undefined && record.incarnation.toHexString() === request.replace;
+      const daemon = await nextOwner(stores, record, request.claimant, replacing);
+      const raised = await stores.members.findOneAndUpdate(
+        { _id: record._id, incarnation: record.incarnation, 'owner.epoch': record.owner.epoch },
+        {
+          $set: {
+            owner: { daemon, epoch: record.owner.epoch + 1, claimedAt: await stores.now() },
+            ...(replacing
+              ? { incarnation: new ObjectId(), phase: 'initial-sync', sync: null, head: null, seen: null, progress: null }
+              : {}),
+          },
+        },
+        { returnDocument: 'after' },
+      );
+      if (raised) return placed(daemon, claimOf(raised));
+    }
+  });
+}
+
+/** Who owns the member next. Starting over needs nothing of the old owner's disk, so a lost owner is replaced then. */
+async function nextOwner(stores: Stores, record: MemberRecord, claimant: string, replacing: boolean): Promise<string> {
+  const { daemon } = record.owner;
+  return replacing && daemon !== claimant && (await isDaemonLost(stores, daemon)) ? claimant : daemon;
+}
+
+/** What is known of a new member. */
+export interface NewMember {
+  readonly deployment: string;
+  readonly source: MemberRecord['source'];
+  readonly daemon: string;
+  readonly phase: Phase;
+}
+
+/**
+ * Makes the record of a member that is backed up for the first time. One that is already there, made by an earlier
+ * attempt on this daemon, is claimed anew.
+ * @throws LifeboatError `FenceLost` when another daemon owns it
+ */
+export async function createMember(stores: Stores, member: NewMember): Promise<MemberClaim> {
+  const { deployment, source, daemon, phase } = member;
+  const record: MemberRecord = {
+    _id: memberKey(deployment, source.setName),
+    deployment,
+    member: source.setName,
+    phase,
+    source,
+    incarnation: new ObjectId(),
+    owner: { daemon, epoch: 1, claimedAt: await storing(`claiming ${deployment}`, () => stores.now()) },
+    sync: null,
+    head: null,
+    seen: null,
+    progress: null,
+  };
+  try {
+    await stores.members.insertOne(record);
+    return claimOf(record);
+  } catch (error) {
+    if (!(error instanceof MongoServerError) || error.code !== DUPLICATE_KEY) {
+      throw castDriverError(error, 'store', `claiming ${deployment}`);
+    }
+  }
+  const claim = await claimBackup(stores, { deployment, claimant: daemon });
+  if (claim.member && claim.daemon === daemon) return claim.member;
+  throw new LifeboatError('FenceLost', `daemon ${claim.daemon} owns ${deployment}`);
+}
+
+/**
+ * Where work on the head of a running backup goes; raises nothing.
+ * @throws LifeboatError `NoBackup`, or `BackupNotRunning` when its phase is not routine
+ */
+export async function claimHead(stores: Stores, deployment: string): Promise<Claim> {
+  return storing(`looking for the backup of ${deployment}`, async () => {
+    const record = await stores.members.findOne({ deployment });
+    if (!record) throw new LifeboatError('NoBackup', `there is no backup of ${deployment}`);
+    await requireRoutine(stores, deployment);
+    return placed(record.owner.daemon, claimOf(record));
+  });
+}
+
+/**
+ * Passes when the backup is in routine operation.
+ * @throws LifeboatError `BackupNotRunning`
+ */
+export async function requireRoutine(stores: Stores, deployment: string): Promise<void> {
+  const phase = await storing(`reading the phase of ${deployment}`, async () => {
+    const record = await stores.deployments.findOne({ _id: deployment });
+    return record?.phase;
+  });
+  if (phase === 'routine') return;
+  throw new LifeboatError('BackupNotRunning', `the backup of ${deployment} is not in routine operation (${phase ?? 'stopped'})`);
+}
+
+/**
+ * Where work goes that any daemon can do: to the one that was asked for, else to the claimant.
+ * @throws LifeboatError `DaemonUnknown`
+ */
+export async function claimDaemon(stores: Stores, claimant: string, requested?: string): Promise<Claim> {
+  if (requested === undefined || requested === claimant) return placed(claimant, null);
+  await findDaemon(stores, requested);
+  return placed(requested, null);
+}
+
+function placed(daemon: string, member: MemberClaim | null): Claim {
+  return { daemon, taskQueue: daemonTaskQueue(daemon), member };
+}
+
+async function storing<T>(what: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    throw castDriverError(error, 'store', what);
+  }
+}

@@ -1,0 +1,89 @@
+/** `backup status`: what the stores say of a backup, whether or not a worker runs. */
+import { listSnapshots } from '../blockstore/snapshots.ts';
+import { castDriverError } from '../mongo/errors.ts';
+import { fromTimestamp } from '../mongo/positions.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import type { BackupStatus, MemberStatus, Problem, Progress, SnapshotSummary } from '../shared/messages.ts';
+import { compareOptimes } from '../shared/optime.ts';
+import type { Stores } from './connect.ts';
+import type { DeploymentRecord, MemberRecord, StoredProblem } from './records.ts';
+
+/**
+ * The status of one backup.
+ * @throws LifeboatError `NoBackup` when none was ever started for it; `StoreUnavailable`
+ */
+export async function readStatus(stores: Stores, deployment: string): Promise<BackupStatus> {
+  return reading(`reading the status of ${deployment}`, async () => {
+    const record = await stores.deployments.findOne({ _id: deployment });
+    if (!record) throw new LifeboatError('NoBackup', `there is no backup of ${deployment}`);
+    const members = await stores.members.find({ deployment }).sort({ _id: 1 }).toArray();
+    return statusOf(record, members, await listSnapshots(stores, deployment));
+  });
+}
+
+/** The status of every backup that was ever started, by name. */
+export async function readStatuses(stores: Stores): Promise<BackupStatus[]> {
+  return reading('reading the status of all backups', async () => {
+    const deployments = await stores.deployments.find({}).sort({ _id: 1 }).toArray();
+    const members = await stores.members.find({}).sort({ _id: 1 }).toArray();
+    const snapshots = await listSnapshots(stores);
+    return deployments.map((record) =>
+      statusOf(
+        record,
+        members.filter(({ deployment }) => deployment === record._id),
+        snapshots.filter(({ deployment }) => deployment === record._id),
+      ),
+    );
+  });
+}
+
+/** Puts the records of one deployment together. `snapshots` are its own, oldest first. */
+export function statusOf(
+  record: DeploymentRecord,
+  members: readonly MemberRecord[],
+  snapshots: readonly SnapshotSummary[],
+): BackupStatus {
+  return {
+    deployment: record._id,
+    kind: record.kind,
+    phase: record.phase,
+    members: members.map(memberStatusOf),
+    lastSnapshot: snapshots.at(-1) ?? null,
+    restorable: snapshots.map(({ optime }) => ({ from: optime, to: optime })),
+    problem: record.problem === null ? null : problemOf(record.problem),
+  };
+}
+
+function memberStatusOf(member: MemberRecord): MemberStatus {
+  return {
+    name: member.member,
+    phase: member.phase,
+    appliedThrough: member.head === null ? null : fromTimestamp(member.head.appliedThrough.ts),
+    lagSeconds: lagSeconds(member),
+    daemon: member.owner.daemon,
+    progress: member.progress === null ? null : progressOf(member.progress),
+  };
+}
+
+/** Whole seconds of the source's own clock between the newest optime seen on it and what is applied. */
+function lagSeconds({ seen, head }: MemberRecord): number | null {
+  if (seen === null || head === null) return null;
+  const [newest, applied] = [fromTimestamp(seen.position.ts), fromTimestamp(head.appliedThrough.ts)];
+  return compareOptimes(newest, applied) <= 0 ? 0 : newest.t - applied.t;
+}
+
+function progressOf({ stage, done, total, unit, perSecond, etaSeconds }: Progress): Progress {
+  return { stage, done, total, unit, perSecond, etaSeconds };
+}
+
+function problemOf({ code, message, fix, since }: StoredProblem): Problem {
+  return { code, message, fix, since: since.toISOString() };
+}
+
+async function reading<T>(what: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    throw castDriverError(error, 'store', what);
+  }
+}
