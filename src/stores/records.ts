@@ -186,8 +186,10 @@ export interface ManifestPartRecord {
   readonly offset: number;
   /** 32 bytes a block, concatenated. */
   readonly hashes: Binary;
-  /** SHA-256 over path, fileBytes, offset and hashes. */
+  /** SHA-256 over path, NUL, fileBytes and offset (64 bit, little endian), hashes. */
   readonly sha256: Binary;
+  /** Who wrote it: without a manifest, a part of a lease that is over is nobody's and can go. */
+  readonly lease: number;
 }
 
 /** `restores`: what was asked for and how it went. */
@@ -197,6 +199,8 @@ export interface RestoreRecord {
   readonly snapshot: string;
   readonly destination: string;
   readonly daemon: string;
+  /** Counts the runs of its step; every write holds it in its filter, so that a superseded run stops. */
+  readonly attempt: number;
   readonly state: 'running' | 'done' | 'failed' | 'cancelled';
   readonly stage: 'files' | 'proof' | 'hand-over' | 'done';
   readonly progress: Progress | null;

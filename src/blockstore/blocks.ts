@@ -1,0 +1,66 @@
+/**
+ * Blocks: pieces of files, named by the SHA-256 of their bytes.
+ *
+ * 64 KiB, one record each: WiredTiger rewrites pages of about 32 KB in place, and blocks of 1 MiB would store twice as
+ * much of a changed file (research, baselines).
+ */
+import { promisify } from 'node:util';
+import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { Binary } from 'mongodb';
+import { sha256 } from '../stores/bytes.ts';
+import type { BlockRecord } from '../stores/records.ts';
+import { Gate } from './gate.ts';
+
+export const BLOCK_BYTES = 64 * 1024;
+export const HASH_BYTES = 32;
+
+const compress = promisify(zstdCompress);
+const decompress = promisify(zstdDecompress);
+
+/** As many as the thread pool has threads: each holds a zstd context of its own. */
+const threads = new Gate(4);
+
+const LEVEL = 1;
+/** Room for a whole block in one step of zlib, with what zstd may add to bytes that do not shrink. */
+const CHUNK_BYTES = BLOCK_BYTES + 1024;
+
+/** What of a BlockRecord follows from its bytes alone. */
+export type PackedBlock = Pick<BlockRecord, '_id' | 'size' | 'codec' | 'data'>;
+
+/** The record of a block, compressed on a thread of the pool; `raw` must not change until this resolves. */
+export async function packBlock(hash: Uint8Array, raw: Buffer): Promise<PackedBlock> {
+  const packed = await threads.run(() =>
+    compress(raw, {
+      chunkSize: CHUNK_BYTES,
+      pledgedSrcSize: raw.length,
+      // Every block is checked against its SHA-256: a checksum inside only takes time.
+      params: { [constants.ZSTD_c_compressionLevel]: LEVEL, [constants.ZSTD_c_checksumFlag]: 0 },
+    }),
+  );
+  const common = { _id: new Binary(hash), size: raw.length };
+  return packed.length < raw.length
+    ? { ...common, codec: 'zstd', data: new Binary(packed) }
+    : { ...common, codec: 'none', data: new Binary(raw) };
+}
+
+/** The bytes of a block, or undefined when they are not the ones its `_id` names. */
+export async function unpackBlock(block: PackedBlock): Promise<Buffer | undefined> {
+  const raw = await rawBytes(block);
+  return raw?.length === block.size && sha256(raw).equals(block._id.buffer) ? raw : undefined;
+}
+
+async function rawBytes({ codec, data }: PackedBlock): Promise<Buffer | undefined> {
+  const { buffer } = data;
+  if (codec === 'none') return Buffer.from(buffer.buffer, buffer.byteOffset, data.length());
+  try {
+    return await threads.run(() => decompress(buffer, { chunkSize: CHUNK_BYTES, maxOutputLength: BLOCK_BYTES }));
+  } catch {
+    // zstd refuses what is not its own: damage, like a wrong hash.
+    return undefined;
+  }
+}
+
+/** A hash as a key of a Map or Set. */
+export function hashKey(hash: Uint8Array): string {
+  return Buffer.from(hash.buffer, hash.byteOffset, HASH_BYTES).toString('latin1');
+}
