@@ -1,0 +1,92 @@
+/**
+ * What the activities take and give: names, optimes and counters (design decision 2). Types only, so that workflows
+ * can name the activities without loading them.
+ */
+import type {
+  Claim,
+  MemberClaim,
+  Phase,
+  Problem,
+  RestoreSummary,
+  SnapshotSummary,
+  VerifyResult,
+} from '../shared/messages.ts';
+import type { Optime } from '../shared/optime.ts';
+
+/**
+ * `backup`: a run of the lifecycle, which raises the epoch; `replace` starts over (see BackupClaimRequest).
+ * `head`: work on the head of a backup in routine operation. `anywhere`: work that any daemon can do.
+ */
+export type ClaimRequest =
+  | { readonly purpose: 'backup'; readonly deployment: string; readonly replace?: string }
+  | { readonly purpose: 'head'; readonly deployment: string }
+  | { readonly purpose: 'anywhere'; readonly daemon?: string };
+
+/** The only activity of the shared task queue. */
+export interface SharedActivities {
+  claim(request: ClaimRequest): Promise<Claim>;
+}
+
+/** A member under a claim: what every activity on a source or a head is given. */
+export interface MemberWork {
+  readonly deployment: string;
+  readonly member: MemberClaim;
+}
+
+export interface PhaseChange {
+  readonly deployment: string;
+  /** Null while nothing of the deployment was ever stored. */
+  readonly member: MemberClaim | null;
+  readonly phase: Phase;
+  /** ISO 8601, by the workflow's clock. */
+  readonly since: string;
+  readonly problem: Problem | null;
+}
+
+/** `sync`: an initial sync is to be begun or finished. `first-snapshot`: it is validated, and not yet a snapshot. */
+export type SyncStage = 'sync' | 'first-snapshot' | 'routine';
+
+export interface Prepared {
+  readonly member: MemberClaim;
+  readonly stage: SyncStage;
+}
+
+/** The activities of a daemon's own task queue. */
+export interface DaemonActivities {
+  /** Writes a phase to the stores. An older one never replaces a newer one. */
+  recordPhase(change: PhaseChange): Promise<void>;
+  /** Checks source, stores and binaries, makes the member's record when there is none, and opens the head. */
+  prepareMember(work: { readonly deployment: string; readonly member: MemberClaim | null }): Promise<Prepared>;
+  /** Closes the head cleanly. */
+  releaseMember(work: MemberWork): Promise<void>;
+  /** Removes what an incarnation that was given up left in the stores. */
+  discardIncarnation(work: MemberWork & { readonly incarnation: string }): Promise<void>;
+  beginSync(work: MemberWork): Promise<void>;
+  copySource(work: MemberWork): Promise<{ readonly finished: boolean }>;
+  buildHead(work: MemberWork): Promise<{ readonly finished: boolean }>;
+  /** Follows the source for one slice of time. */
+  tailOplog(work: MemberWork): Promise<{ readonly through: Optime | null }>;
+  /** Applies what is stored for one slice of time; with `toStop`, no further than the stop point of the initial sync. */
+  applyEntries(
+    work: MemberWork & { readonly toStop: boolean },
+  ): Promise<{ readonly appliedThrough: Optime; readonly finished: boolean }>;
+  finishSync(work: MemberWork): Promise<void>;
+  /** The source's majority optime now. */
+  majorityOptime(work: MemberWork): Promise<Optime>;
+  /** `first` ends an initial sync; any other is given up when the backup leaves routine operation. */
+  takeSnapshot(work: MemberWork & { readonly minimum: Optime; readonly first: boolean }): Promise<SnapshotSummary>;
+  restoreDirectory(request: RestoreWork): Promise<RestoreSummary>;
+  /** Marks a restore that did not reach its end. One that did stays as it is. */
+  abandonRestore(
+    request: RestoreWork & { readonly state: 'failed' | 'cancelled'; readonly problem: Problem | null },
+  ): Promise<void>;
+  verifySnapshot(request: { readonly snapshot: string }): Promise<VerifyResult>;
+}
+
+export interface RestoreWork {
+  readonly id: string;
+  readonly deployment: string;
+  readonly snapshot: string;
+  /** Absolute. */
+  readonly path: string;
+}

@@ -1,0 +1,72 @@
+/** Every activity's options, in one table (research, temporal-typescript §1 and §9). */
+import { proxyActivities, type ActivityOptions } from '@temporalio/workflow';
+import type { DaemonActivities, SharedActivities } from '../activities/types.ts';
+import { TASK_QUEUE } from '../shared/names.ts';
+
+const common = {
+  // Activities beat every two seconds; after this silence another attempt goes on from what is stored.
+  heartbeatTimeout: '15 seconds',
+  // The default lets a workflow go on while its activity still writes.
+  cancellationType: 'WAIT_CANCELLATION_COMPLETED',
+  // No limit: what is retryable passes by itself, and what is not carries that in its failure.
+  retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '30 seconds' },
+} as const satisfies ActivityOptions;
+
+interface Choice {
+  /** How long one attempt may take. The heartbeat finds a dead one much sooner. */
+  readonly startToCloseTimeout: '5 minutes' | '1 hour' | '30 days';
+  readonly summary: string;
+  /** All tries together; without it, for ever. */
+  readonly scheduleToCloseTimeout?: '1 minute';
+}
+
+const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
+  recordPhase: { startToCloseTimeout: '5 minutes', summary: 'write the phase to the stores' },
+  prepareMember: { startToCloseTimeout: '1 hour', summary: 'check source, stores and mongod; open the head' },
+  releaseMember: { startToCloseTimeout: '5 minutes', scheduleToCloseTimeout: '1 minute', summary: 'close the head' },
+  discardIncarnation: { startToCloseTimeout: '30 days', summary: 'remove what was given up' },
+  beginSync: { startToCloseTimeout: '1 hour', summary: 'choose the optimes of the sync; list collections' },
+  copySource: { startToCloseTimeout: '1 hour', summary: 'copy collections into slices' },
+  buildHead: { startToCloseTimeout: '1 hour', summary: 'load slices into the head' },
+  tailOplog: { startToCloseTimeout: '1 hour', summary: 'follow the oplog of the source' },
+  applyEntries: { startToCloseTimeout: '1 hour', summary: 'apply oplog entries to the head' },
+  finishSync: { startToCloseTimeout: '30 days', summary: 'build indexes and validate the head' },
+  majorityOptime: { startToCloseTimeout: '5 minutes', summary: 'ask the source for its majority optime' },
+  takeSnapshot: { startToCloseTimeout: '30 days', summary: 'cut the head into blocks' },
+  restoreDirectory: { startToCloseTimeout: '30 days', summary: 'write the files of the snapshot and prove them' },
+  abandonRestore: { startToCloseTimeout: '5 minutes', summary: 'record how the restore ended' },
+  verifySnapshot: { startToCloseTimeout: '30 days', summary: 'read every block of the snapshot' },
+};
+
+/** The activities of the shared task queue. */
+export function shared(): SharedActivities {
+  return proxyActivities<SharedActivities>({
+    ...common,
+    taskQueue: TASK_QUEUE,
+    startToCloseTimeout: '1 minute',
+    summary: 'find the daemon that does the work',
+  });
+}
+
+/** The activities of one daemon. Its queue has no time limit: work waits until the daemon's worker runs. */
+export function onDaemon(taskQueue: string): DaemonActivities {
+  const proxied = <K extends keyof DaemonActivities>(name: K): DaemonActivities[K] =>
+    proxyActivities<DaemonActivities>({ ...common, ...choices[name], taskQueue })[name];
+  return {
+    recordPhase: proxied('recordPhase'),
+    prepareMember: proxied('prepareMember'),
+    releaseMember: proxied('releaseMember'),
+    discardIncarnation: proxied('discardIncarnation'),
+    beginSync: proxied('beginSync'),
+    copySource: proxied('copySource'),
+    buildHead: proxied('buildHead'),
+    tailOplog: proxied('tailOplog'),
+    applyEntries: proxied('applyEntries'),
+    finishSync: proxied('finishSync'),
+    majorityOptime: proxied('majorityOptime'),
+    takeSnapshot: proxied('takeSnapshot'),
+    restoreDirectory: proxied('restoreDirectory'),
+    abandonRestore: proxied('abandonRestore'),
+    verifySnapshot: proxied('verifySnapshot'),
+  };
+}

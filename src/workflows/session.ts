@@ -1,0 +1,85 @@
+/** What a backup does while it runs: the initial sync, then routine operation, until it is cancelled. */
+import type { DaemonActivities, MemberWork, SyncStage } from '../activities/types.ts';
+import type { Optime } from '../shared/optime.ts';
+import { together } from './scopes.ts';
+
+/** What a session needs of the workflow it runs in. */
+export interface SessionHost {
+  readonly activities: DaemonActivities;
+  readonly work: MemberWork;
+  /** How far the backup had come when the session began. */
+  readonly stage: SyncStage;
+  /** Called around work that begins anew when it is cancelled. */
+  finishing(finishing: boolean): void;
+  /** Called when it has come further; resolves when that is recorded. */
+  reached(stage: SyncStage): Promise<void>;
+  /** Called after each slice of work with what it brought. */
+  sliceDone(brought: { readonly seen?: Optime | null; readonly applied?: Optime }): void;
+}
+
+/**
+ * Runs until it is cancelled or fails. Every part of it finds in the stores how far an earlier session came, so it can
+ * be cancelled and run again at any point.
+ */
+export async function runSession(host: SessionHost): Promise<never> {
+  if (host.stage === 'sync') await host.activities.beginSync(host.work);
+  await together([() => follow(host), () => build(host)]);
+  throw new Error('a session ended by itself');
+}
+
+/** Stores the oplog of the source, from before the first document is copied. */
+async function follow({ activities, work, sliceDone }: SessionHost): Promise<never> {
+  for (;;) {
+    const { through } = await activities.tailOplog(work);
+    sliceDone({ seen: through });
+  }
+}
+
+async function build(host: SessionHost): Promise<void> {
+  if (host.stage === 'sync') {
+    await together([() => untilFinished(host, 'copySource'), () => untilFinished(host, 'buildHead')]);
+    await catchUp(host);
+    host.finishing(true);
+    await host.activities.finishSync(host.work);
+    await host.reached('first-snapshot');
+  }
+  await together([() => applyForever(host), () => firstSnapshot(host)]);
+}
+
+async function untilFinished(
+  { activities, work, sliceDone }: SessionHost,
+  step: 'copySource' | 'buildHead',
+): Promise<void> {
+  let finished = false;
+  while (!finished) {
+    ({ finished } = await activities[step](work));
+    sliceDone({});
+  }
+}
+
+/** True when everything up to the stop point of the initial sync is applied. */
+async function apply({ activities, work, sliceDone }: SessionHost, toStop: boolean): Promise<boolean> {
+  const { appliedThrough, finished } = await activities.applyEntries({ ...work, toStop });
+  sliceDone({ applied: appliedThrough });
+  return finished;
+}
+
+async function catchUp(host: SessionHost): Promise<void> {
+  let finished = false;
+  while (!finished) finished = await apply(host, true);
+}
+
+async function applyForever(host: SessionHost): Promise<never> {
+  for (;;) await apply(host, false);
+}
+
+/** The first snapshot ends the initial sync (design decision 7). Entries are applied beside it: it may wait for some. */
+async function firstSnapshot(host: SessionHost): Promise<void> {
+  const { activities, work, stage } = host;
+  if (stage === 'routine') return;
+  host.finishing(true);
+  const minimum = await activities.majorityOptime(work);
+  await activities.takeSnapshot({ ...work, minimum, first: true });
+  host.finishing(false);
+  await host.reached('routine');
+}
