@@ -1,0 +1,51 @@
+/** Which mongod opens the files of which version: one of the same major version, and no other. */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { findBinary } from '../embedded/binaries.ts';
+import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
+
+const run = promisify(execFile);
+
+/** `6.0` of `6.0.5`. */
+export function majorVersion(version: string): string {
+  return version.split('.').slice(0, 2).join('.');
+}
+
+/**
+ * The `x.y.z` of a binary.
+ * @throws LifeboatError `MongodMissing` when it cannot be executed or does not tell
+ */
+export async function mongodVersion(path: string): Promise<string> {
+  const output = await run(path, ['--version'], { timeout: 30_000 }).then(
+    ({ stdout }) => stdout,
+    () => '',
+  );
+  const version = /db version v(\d+\.\d+\.\d+)/.exec(output)?.[1];
+  if (version === undefined) throw new LifeboatError('MongodMissing', `${path} is not a mongod that can be executed`);
+  return version;
+}
+
+/**
+ * The path of a mongod of the major version of `version` (`x.y.z`).
+ * @param configured `daemon.mongod` of the configuration, by major version
+ * @throws LifeboatError `MongodMissing` when there is none at all, `UnsupportedVersion` when there is one of another version
+ */
+export async function mongodFor(
+  version: string,
+  configured: Readonly<Record<string, string>> = {},
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<string> {
+  const major = majorVersion(version);
+  const path = configured[major] ?? (await findMongod(env));
+  const found = await mongodVersion(path);
+  if (majorVersion(found) === major) return path;
+  throw new LifeboatError('UnsupportedVersion', `${path} is version ${found}, and the data is of ${version}`);
+}
+
+async function findMongod(env: NodeJS.ProcessEnv): Promise<string> {
+  try {
+    return await findBinary('mongod', env);
+  } catch (error) {
+    throw isLifeboatError(error, 'BinaryMissing') ? new LifeboatError('MongodMissing', error.message) : error;
+  }
+}

@@ -1,0 +1,129 @@
+/** Claims on a real store: who owns a member, and whose writes count. */
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, test } from 'node:test';
+import { ObjectId } from 'mongodb';
+import { claimBackup, claimDaemon, claimHead, createMember, fenceOf } from '../src/stores/claims.ts';
+import { openStores, type Stores } from '../src/stores/connect.ts';
+import { registerDaemon } from '../src/stores/daemons.ts';
+import { readMember, updateMember } from '../src/stores/members.ts';
+import { isLifeboatError, type ErrorName } from '../src/shared/errors.ts';
+import type { MemberClaim, Phase } from '../src/shared/messages.ts';
+import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
+
+let set: TestReplicaSet;
+let stores: Stores;
+
+before(async () => {
+  set = await startReplicaSet({ name: 'blocks' });
+  stores = await openStores({ blockstore: set.uri });
+});
+
+after(async () => {
+  await stores?.close();
+  await set?.[Symbol.asyncDispose]();
+});
+
+beforeEach(async () => {
+  await Promise.all([stores.members.deleteMany({}), stores.deployments.deleteMany({}), stores.daemons.deleteMany({})]);
+});
+
+const source = {
+  replicaSetId: new ObjectId(),
+  setName: 'rs0',
+  version: '6.0.5',
+  featureCompatibilityVersion: '6.0',
+};
+
+async function make(daemon = 'd1'): Promise<MemberClaim> {
+  return createMember(stores, { deployment: 'shop', source, daemon, phase: 'initial-sync' });
+}
+
+async function setPhase(phase: Phase): Promise<void> {
+  const fields = { kind: 'replica-set', phase, phaseSince: new Date(), problem: null } as const;
+  await stores.deployments.replaceOne({ _id: 'shop' }, fields, { upsert: true });
+}
+
+function fails(kind: ErrorName): (error: unknown) => boolean {
+  return (error) => isLifeboatError(error, kind);
+}
+
+test('a deployment of which nothing is stored goes to the daemon that claims it', async () => {
+  assert.deepEqual(await claimBackup(stores, { deployment: 'shop', claimant: 'd1' }), {
+    daemon: 'd1',
+    taskQueue: 'lifeboat.daemon.d1',
+    member: null,
+  });
+});
+
+test('a member keeps its owner, whichever daemon claims, and each claim ends the fence of the one before', async () => {
+  const first = await make();
+  const { daemon, member } = await claimBackup(stores, { deployment: 'shop', claimant: 'd2' });
+  assert.equal(daemon, 'd1');
+  assert.ok(member);
+  assert.equal(member.epoch, first.epoch + 1);
+  assert.equal(member.incarnation, first.incarnation);
+  await assert.rejects(updateMember(stores, fenceOf(first), { phase: 'routine' }), fails('FenceLost'));
+  await updateMember(stores, fenceOf(member), { phase: 'routine' });
+});
+
+test('of claims made at once each gets an epoch of its own', async () => {
+  await make();
+  const claims = await Promise.all(
+    Array.from({ length: 8 }, () => claimBackup(stores, { deployment: 'shop', claimant: 'd1' })),
+  );
+  assert.deepEqual(
+    claims.map(({ member }) => member?.epoch).sort((a, b) => Number(a) - Number(b)),
+    [2, 3, 4, 5, 6, 7, 8, 9],
+  );
+});
+
+test('a member is made once: a second attempt of its daemon claims it, another daemon is refused', async () => {
+  const first = await make();
+  const again = await make();
+  assert.equal(again.incarnation, first.incarnation);
+  assert.equal(again.epoch, first.epoch + 1);
+  await assert.rejects(make('d2'), fails('FenceLost'));
+});
+
+test('starting over makes one new incarnation, also when the claim is run twice', async () => {
+  const { incarnation } = await make();
+  const request = { deployment: 'shop', claimant: 'd1', replace: incarnation };
+  const { member: once } = await claimBackup(stores, request);
+  const { member: twice } = await claimBackup(stores, request);
+  assert.notEqual(once?.incarnation, incarnation);
+  assert.equal(twice?.incarnation, once?.incarnation);
+  assert.ok(twice);
+  const record = await readMember(stores, fenceOf(twice));
+  assert.deepEqual([record.sync, record.head, record.phase], [null, null, 'initial-sync']);
+});
+
+test('starting over leaves a living owner its member and takes it from a lost one', async () => {
+  const { incarnation } = await make();
+  await registerDaemon(stores, { id: 'd1', host: 'h', pid: 1, version: '0' });
+  const kept = await claimBackup(stores, { deployment: 'shop', claimant: 'd2', replace: incarnation });
+  assert.equal(kept.daemon, 'd1');
+  await stores.daemons.updateOne({ _id: 'd1' }, { $set: { seenAt: new Date(Date.now() - 3_600_000) } });
+  const taken = await claimBackup(stores, {
+    deployment: 'shop',
+    claimant: 'd2',
+    replace: kept.member?.incarnation ?? '',
+  });
+  assert.equal(taken.daemon, 'd2');
+  assert.equal(taken.taskQueue, 'lifeboat.daemon.d2');
+});
+
+test('work on a head needs a backup in routine operation, and raises no epoch', async () => {
+  await assert.rejects(claimHead(stores, 'shop'), fails('NoBackup'));
+  const made = await make();
+  await setPhase('paused');
+  await assert.rejects(claimHead(stores, 'shop'), fails('BackupNotRunning'));
+  await setPhase('routine');
+  assert.deepEqual(await claimHead(stores, 'shop'), { daemon: 'd1', taskQueue: 'lifeboat.daemon.d1', member: made });
+});
+
+test('other work goes to the daemon that was asked for, if there ever was one', async () => {
+  assert.equal((await claimDaemon(stores, 'd1')).daemon, 'd1');
+  await assert.rejects(claimDaemon(stores, 'd1', 'd2'), fails('DaemonUnknown'));
+  await registerDaemon(stores, { id: 'd2', host: 'h', pid: 1, version: '0' });
+  assert.equal((await claimDaemon(stores, 'd1', 'd2')).taskQueue, 'lifeboat.daemon.d2');
+});

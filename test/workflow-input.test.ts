@@ -1,0 +1,58 @@
+/** The one JSON object that each workflow takes, typed by hand. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { errorKind, type ErrorName } from '../src/shared/errors.ts';
+import { deploymentField, fieldsOf, reasonOf, refuseFields, restorePlanOf } from '../src/workflows/input.ts';
+
+function refuses(kind: ErrorName, read: () => unknown, says: RegExp): void {
+  assert.throws(read, (error: { type?: string; message: string }) => {
+    assert.equal(error.type, errorKind(kind).code);
+    assert.match(error.message, says);
+    return true;
+  });
+}
+
+test('anything but one JSON object is refused', () => {
+  for (const input of [undefined, null, 'shop', 3, ['shop']]) {
+    refuses('BadInput', () => fieldsOf('backup', input, ['deployment']), /one JSON object/);
+  }
+});
+
+test('an unknown field is refused by its name', () => {
+  refuses('BadInput', () => fieldsOf('backup', { deployment: 'shop', dryRun: true }, ['deployment']), /"dryRun"/);
+});
+
+test('a missing, empty or impossible deployment is refused', () => {
+  for (const fields of [{}, { deployment: '' }, { deployment: 7 }, { deployment: 'Shop!' }]) {
+    refuses('BadInput', () => deploymentField('backup', fields), /deployment/);
+  }
+});
+
+test('a restore of one snapshot into a directory is accepted', () => {
+  assert.deepEqual(restorePlanOf({ deployment: 'shop', snapshot: 's1', to: 'dir:/restore/shop', daemon: 'd1' }), {
+    deployment: 'shop',
+    snapshot: 's1',
+    path: '/restore/shop',
+    daemon: 'd1',
+  });
+});
+
+test('a restore that is not built yet says so, and one that makes no sense is bad input', () => {
+  const base = { deployment: 'shop', to: 'dir:/restore' };
+  refuses('NotBuiltYet', () => restorePlanOf({ ...base, at: '1,1' }), /"at"/);
+  refuses('NotBuiltYet', () => restorePlanOf({ ...base, latest: true }), /"latest"/);
+  refuses('NotBuiltYet', () => restorePlanOf({ ...base, snapshot: 's', include: ['a.b'] }), /include/);
+  refuses('NotBuiltYet', () => restorePlanOf({ ...base, snapshot: 's', to: 'archive:/x' }), /dir:PATH/);
+  refuses('BadInput', () => restorePlanOf({ ...base, snapshot: 's', to: 'dir:x' }), /absolute/);
+  refuses('BadInput', () => restorePlanOf(base), /exactly one/);
+  refuses('BadInput', () => restorePlanOf({ ...base, snapshot: 's', at: '1,1' }), /exactly one/);
+});
+
+test('updates take their reason or nothing', () => {
+  assert.equal(reasonOf('pause', { reason: 'upgrade' }), 'upgrade');
+  assert.equal(reasonOf('pause', {}), null);
+  assert.equal(reasonOf('pause', undefined), null);
+  refuses('BadInput', () => reasonOf('pause', { reason: 3 }), /reason/);
+  refuses('BadInput', () => reasonOf('pause', { why: 'x' }), /"why"/);
+  refuses('BadInput', () => refuseFields('resume', { reason: 'x' }), /"reason"/);
+});
