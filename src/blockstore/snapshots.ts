@@ -24,7 +24,10 @@ export function summaryOf(manifest: ManifestRecord): SnapshotSummary {
 export async function listSnapshots(stores: Stores, deployment?: string): Promise<SnapshotSummary[]> {
   const filter = deployment === undefined ? {} : { deployment };
   return reading('listing the snapshots', async () => {
-    const manifests = await stores.manifests.find(filter).sort({ deployment: 1, 'optime.ts': 1, createdAt: 1 }).toArray();
+    const manifests = await stores.manifests
+      .find(filter)
+      .sort({ deployment: 1, 'optime.ts': 1, createdAt: 1 })
+      .toArray();
     return manifests.map(summaryOf);
   });
 }

@@ -1,11 +1,20 @@
 /** Step: cut the head, held still at an exact optime, into blocks, and commit them as a snapshot. */
+import { randomBytes } from 'node:crypto';
+import { BLOCK_BYTES } from '../blockstore/blocks.ts';
+import { commitManifest } from '../blockstore/commit.ts';
+import { cutHead } from '../blockstore/cut.ts';
+import { newestManifest, removeLeftovers } from '../blockstore/manifest.ts';
+import { summaryOf } from '../blockstore/snapshots.ts';
 import type { LockedHead } from '../head/types.ts';
+import { castDriverError } from '../mongo/errors.ts';
+import { toStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { SnapshotSummary } from '../shared/messages.ts';
-import type { Optime } from '../shared/optime.ts';
+import { formatOptime, type Optime } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { MemberFence } from '../stores/members.ts';
-import type { MemberRecord } from '../stores/records.ts';
+import { revokeExpiredLeases, takeLease, type Lease } from '../stores/leases.ts';
+import { readMember, type MemberFence } from '../stores/members.ts';
+import type { ManifestRecord, MemberRecord } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
 
 /** The part of a head's owner that a snapshot needs. */
@@ -35,6 +44,90 @@ export async function takeSnapshot(
   parts: SnapshotParts,
   { minimum }: { readonly minimum: Optime },
 ): Promise<SnapshotSummary> {
-  void [ctx, parts, minimum];
-  return Promise.reject(new LifeboatError('NotBuiltYet', 'snapshots cannot be taken yet'));
+  const { stores, deployment } = parts;
+  await readMember(stores, parts.fence);
+  await revokeExpiredLeases(stores, deployment);
+  await removeLeftovers(stores, deployment);
+  const locked = await parts.head.lock(minimum, ctx.signal);
+  try {
+    const beganAt = performance.now();
+    const { lease, parent } = await leaseWithParent(parts);
+    try {
+      return await cutAndCommit(ctx, parts, locked, lease, parent, beganAt);
+    } catch (error) {
+      throw castDriverError(error, 'store', `taking a snapshot of ${deployment}`);
+    } finally {
+      await lease.end();
+    }
+  } finally {
+    await locked.release();
+  }
+}
+
+/** A lease that holds the newest manifest there is: seen again once the lease was there, it can no longer go. */
+async function leaseWithParent(parts: SnapshotParts): Promise<{ lease: Lease; parent: ManifestRecord | null }> {
+  const { stores, deployment, member, daemon } = parts;
+  const parent = await newestManifest(stores, deployment, member);
+  const lease = await takeLease(stores, { purpose: 'snapshot', deployment, daemon, snapshot: parent?._id ?? null });
+  try {
+    const held = parent ? await stores.manifests.findOne({ _id: parent._id }, { projection: { _id: 1 } }) : null;
+    return { lease, parent: held ? parent : null };
+  } catch (error) {
+    await lease.end();
+    throw castDriverError(error, 'store', `looking for the newest snapshot of ${deployment}`);
+  }
+}
+
+async function cutAndCommit(
+  ctx: StepContext,
+  parts: SnapshotParts,
+  locked: LockedHead,
+  lease: Lease,
+  parent: ManifestRecord | null,
+  beganAt: number,
+): Promise<SnapshotSummary> {
+  const { stores, fence, deployment, member, source } = parts;
+  const { position, wallTime } = locked;
+  const createdAt = await stores.now();
+  const id = snapshotId(deployment, position.appliedThrough.ts);
+  const cut = await cutHead(stores, locked, {
+    snapshot: id,
+    lease: lease.number,
+    parent,
+    signal: AbortSignal.any([ctx.signal, lease.signal]),
+    report: ctx.report,
+  });
+  const manifest: ManifestRecord = {
+    _id: id,
+    formatVersion: 1,
+    deployment,
+    member,
+    incarnation: fence.incarnation,
+    source,
+    optime: toStoredPosition(position.appliedThrough),
+    oplogFrom: toStoredPosition(position.oplogFrom),
+    wallTime,
+    createdAt,
+    durationMs: Math.round(performance.now() - beganAt),
+    blockSize: BLOCK_BYTES,
+    mongodVersion: locked.mongodVersion,
+    ...cut,
+  };
+  if (!(await locked.stillHeld())) {
+    const at = formatOptime(position.appliedThrough.ts);
+    throw new LifeboatError('SnapshotLockLost', `the head of ${fence.key} was not held still at ${at} to the end`);
+  }
+  await commitManifest(stores, lease, fence, manifest);
+  const { newBlocks, newStoredBytes, reusedBlocks } = cut;
+  ctx.logger.info(
+    { snapshot: id, newBlocks, newStoredBytes, reusedBlocks, durationMs: manifest.durationMs },
+    'snapshot committed',
+  );
+  return summaryOf(manifest);
+}
+
+/** `<deployment>-<UTC time of the optime, yyyymmddThhmmssZ>-<six hex digits>` */
+function snapshotId(deployment: string, optime: Optime): string {
+  const time = new Date(optime.t * 1000).toISOString().replaceAll(/[-:]|\.\d+/g, '');
+  return `${deployment}-${time}-${randomBytes(3).toString('hex')}`;
 }

@@ -1,0 +1,191 @@
+/**
+ * Bringing blocks into the store, or claiming those that are there.
+ *
+ * A block that is there is never merely looked for: one conditional write claims it for the lease and takes a groom's
+ * doom away, and only what that write reached counts as there (design decision 10). Blocks go in groups, a few groups
+ * in flight, so that memory stays flat whatever the size of the head.
+ */
+import { Binary, MongoBulkWriteError } from 'mongodb';
+import { LifeboatError } from '../shared/errors.ts';
+import type { Stores } from '../stores/connect.ts';
+import type { BlockRecord } from '../stores/records.ts';
+import { BLOCK_BYTES, hashKey, packBlock, type PackedBlock } from './blocks.ts';
+import { TaskGroup } from './gate.ts';
+import { whileStoreReturns } from './retry.ts';
+
+/** 8 MiB of raw blocks to a group; with those in flight and their compressed copies about 50 MB. */
+const GROUP_BLOCKS = 128;
+const GROUPS_IN_FLIGHT = 3;
+
+/** How often a block may vanish between its claim and its insertion before that is a defect. */
+const MOST_TURNS = 10;
+
+const DUPLICATE_KEY = 11000;
+
+interface WaitingBlock {
+  readonly hash: Buffer;
+  readonly raw: Buffer;
+}
+
+interface Group {
+  readonly buffer: Buffer;
+  used: number;
+  blocks: WaitingBlock[];
+}
+
+/** What became of the blocks so far. */
+export interface BlockCounts {
+  readonly newBlocks: number;
+  readonly newStoredBytes: number;
+  readonly reusedBlocks: number;
+}
+
+/** Stores blocks under one lease. */
+export class BlockWriter {
+  readonly #stores: Stores;
+  readonly #lease: number;
+  readonly #signal: AbortSignal;
+  readonly #groups = new TaskGroup(GROUPS_IN_FLIGHT);
+  readonly #spare: Buffer[] = [];
+  /** Keys of blocks that are in the open group or in flight: the same bytes again need no second way. */
+  readonly #underWay = new Set<string>();
+  #open: Group | undefined;
+  #newBlocks = 0;
+  #newStoredBytes = 0;
+  #reusedBlocks = 0;
+
+  /** @param signal aborted when the lease is lost or the work is to end */
+  constructor(stores: Stores, lease: number, signal: AbortSignal) {
+    this.#stores = stores;
+    this.#lease = lease;
+    this.#signal = signal;
+  }
+
+  get counts(): BlockCounts {
+    return { newBlocks: this.#newBlocks, newStoredBytes: this.#newStoredBytes, reusedBlocks: this.#reusedBlocks };
+  }
+
+  /** Counts a block that the parent manifest, which the lease holds, already refers to. */
+  countReused(): void {
+    this.#reusedBlocks += 1;
+  }
+
+  /** Copies `raw`; waits while enough groups are under way. */
+  async add(hash: Buffer, raw: Buffer): Promise<void> {
+    const key = hashKey(hash);
+    if (this.#underWay.has(key)) {
+      this.#reusedBlocks += 1;
+      return;
+    }
+    this.#underWay.add(key);
+    const group = (this.#open ??= { buffer: this.#takeBuffer(), used: 0, blocks: [] });
+    const end = group.used + raw.copy(group.buffer, group.used);
+    group.blocks.push({ hash, raw: group.buffer.subarray(group.used, end) });
+    group.used = end;
+    if (group.blocks.length === GROUP_BLOCKS) await this.#send();
+  }
+
+  /** Resolves when every block added so far is durable in the store under the lease. */
+  async flush(): Promise<void> {
+    await this.#send();
+    await this.#groups.settle();
+  }
+
+  /** Waits until nothing is under way, after a failure. */
+  async quiet(): Promise<void> {
+    await this.#groups.quiet();
+  }
+
+  #takeBuffer(): Buffer {
+    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(GROUP_BLOCKS * BLOCK_BYTES);
+  }
+
+  async #send(): Promise<void> {
+    const group = this.#open;
+    if (!group) return;
+    this.#open = undefined;
+    await this.#groups.add(async () => {
+      await this.#store(group.blocks);
+      for (const { hash } of group.blocks) this.#underWay.delete(hashKey(hash));
+      this.#spare.push(group.buffer);
+    });
+  }
+
+  async #store(blocks: readonly WaitingBlock[]): Promise<void> {
+    const packed = new Map<string, PackedBlock>();
+    let missing = blocks;
+    for (let turn = 0; turn < MOST_TURNS; turn += 1) {
+      missing = await this.#claim(missing);
+      await this.#pack(missing, packed);
+      missing = await this.#insert(missing, packed);
+      if (missing.length === 0) return;
+    }
+    throw new LifeboatError('Internal', `${missing.length} blocks vanish as often as they are claimed`);
+  }
+
+  /** Claims what is there; resolves to what is not. */
+  async #claim(blocks: readonly WaitingBlock[]): Promise<readonly WaitingBlock[]> {
+    const ids = blocks.map(({ hash }) => new Binary(hash));
+    return whileStoreReturns(this.#signal, 'claiming blocks', async () => {
+      const claim = { $max: { claim: this.#lease }, $unset: { doom: 1 as const } };
+      const { matchedCount } = await this.#stores.blocks.updateMany({ _id: { $in: ids } }, claim);
+      if (matchedCount === 0) return blocks;
+      const held = await this.#held(ids, matchedCount);
+      this.#reusedBlocks += held === 'all' ? blocks.length : held.size;
+      return held === 'all' ? [] : blocks.filter(({ hash }) => !held.has(hashKey(hash)));
+    });
+  }
+
+  async #held(ids: readonly Binary[], matched: number): Promise<'all' | ReadonlySet<string>> {
+    if (matched === ids.length) return 'all';
+    const filter = { _id: { $in: ids }, claim: { $gte: this.#lease } };
+    const found = await this.#stores.blocks
+      .find<Pick<BlockRecord, '_id'>>(filter, { projection: { _id: 1 }, batchSize: ids.length + 1 })
+      .toArray();
+    return new Set(found.map(({ _id }) => hashKey(_id.buffer)));
+  }
+
+  async #pack(blocks: readonly WaitingBlock[], packed: Map<string, PackedBlock>): Promise<void> {
+    await Promise.all(
+      blocks.map(async ({ hash, raw }) => {
+        const key = hashKey(hash);
+        if (!packed.has(key)) packed.set(key, await packBlock(hash, raw));
+      }),
+    );
+  }
+
+  /** Inserts blocks; resolves to those that somebody else inserted at the same time, and that are to be claimed. */
+  async #insert(
+    blocks: readonly WaitingBlock[],
+    packed: ReadonlyMap<string, PackedBlock>,
+  ): Promise<readonly WaitingBlock[]> {
+    if (blocks.length === 0) return [];
+    const records = blocks.map(({ hash }): BlockRecord => {
+      const block = packed.get(hashKey(hash));
+      if (!block) throw new LifeboatError('Internal', 'a block was not packed');
+      return { ...block, claim: this.#lease };
+    });
+    const taken = await whileStoreReturns(this.#signal, 'storing blocks', async () => {
+      try {
+        await this.#stores.blocks.insertMany(records, { ordered: false });
+        return new Set<number>();
+      } catch (error) {
+        return duplicatesOf(error);
+      }
+    });
+    for (const [index, record] of records.entries()) {
+      if (taken.has(index)) continue;
+      this.#newBlocks += 1;
+      this.#newStoredBytes += record.data.length();
+    }
+    return blocks.filter((_, index) => taken.has(index));
+  }
+}
+
+/** Which of the records were there already; anything else than that is thrown. */
+function duplicatesOf(error: unknown): ReadonlySet<number> {
+  if (!(error instanceof MongoBulkWriteError) || error.result.getWriteConcernError()) throw error;
+  const failures = [error.writeErrors].flat();
+  if (failures.length === 0 || failures.some(({ code }) => code !== DUPLICATE_KEY)) throw error;
+  return new Set(failures.map(({ index }) => index));
+}
