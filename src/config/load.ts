@@ -1,0 +1,122 @@
+/** Reading `lifeboat.yaml`, once or again whenever it was edited. */
+import { readFile, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { LifeboatError } from '../shared/errors.ts';
+import { mistakesOf, parseYaml, type Mistake } from './document.ts';
+import { configOf, fileSchema, type Config } from './schema.ts';
+
+export const DEFAULT_CONFIG_FILE = 'lifeboat.yaml';
+
+/** Which file: `file` must be there; without it the default one of the working directory, which need not be. */
+export interface ConfigChoice {
+  readonly file?: string | undefined;
+  readonly cwd?: string | undefined;
+}
+
+/** Absolute path of the file that is chosen. */
+export function configPath({ file = DEFAULT_CONFIG_FILE, cwd = process.cwd() }: ConfigChoice): string {
+  return resolve(cwd, file);
+}
+
+/**
+ * Reads the configuration. URIs stay as they are written: see uris.ts.
+ * @throws LifeboatError `ConfigMissing`; `ConfigInvalid` or `NotBuiltYet` with file, line and column of each mistake
+ */
+export async function loadConfig(choice: ConfigChoice): Promise<Config> {
+  const file = configPath(choice);
+  const source = await readConfigFile(file);
+  if (source !== undefined) return parseConfig(file, source);
+  if (choice.file === undefined) return parseConfig(file, '');
+  throw new LifeboatError('ConfigMissing', `there is no file ${file}`);
+}
+
+/**
+ * The text of the file, or undefined when there is none.
+ * @throws LifeboatError `ConfigInvalid` when it cannot be read
+ */
+export async function readConfigFile(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    const why = isErrno(error, 'EISDIR')
+      ? 'it is a folder'
+      : isErrno(error, 'EACCES')
+        ? 'permission denied'
+        : 'it is no readable file';
+    throw new LifeboatError('ConfigInvalid', `${file} cannot be read: ${why}`, { cause: error });
+  }
+}
+
+/**
+ * The configuration that a text stands for.
+ * @param file its absolute path: named in refusals, and where its relative paths begin
+ * @throws LifeboatError `ConfigInvalid` or `NotBuiltYet`
+ */
+export function parseConfig(file: string, source: string): Config {
+  const parsed = parseYaml(source);
+  if (parsed.mistakes.length > 0) throw refusal(file, parsed.mistakes);
+  const written = fileSchema.safeParse(parsed.document.toJS() ?? {});
+  if (!written.success) throw refusal(file, mistakesOf(parsed, written.error.issues));
+  return configOf(file, written.data, (path) => resolve(dirname(file), path));
+}
+
+/** One line for each mistake, in the order of the file. */
+function refusal(file: string, mistakes: readonly Mistake[]): LifeboatError {
+  const lines = mistakes
+    .toSorted((a, b) => a.line - b.line || a.column - b.column)
+    .map(({ line, column, key, text }) => `${file}:${line}:${column}: ${key === '' ? text : `${key} ${text}`}`);
+  const kind = mistakes.every(({ notBuiltYet }) => notBuiltYet) ? 'NotBuiltYet' : 'ConfigInvalid';
+  return new LifeboatError(kind, lines.join('\n'));
+}
+
+/** A configuration that follows its file. */
+export interface WatchedConfig {
+  /**
+   * The configuration as the file has it now. After an edit that cannot be read, the last good one, and as `problem`
+   * why the edit is not in effect.
+   */
+  read(): Promise<{ readonly config: Config; readonly problem: LifeboatError | null }>;
+}
+
+/**
+ * A configuration that is read again, when asked for, whenever its file was edited, replaced, made or removed.
+ * @throws LifeboatError like `loadConfig`, when there is nothing good to begin with
+ */
+export async function watchableConfig(choice: ConfigChoice): Promise<WatchedConfig> {
+  const file = configPath(choice);
+  // The stamp is taken before the text: an edit in between is only read once more.
+  let stamp = await stampOf(file);
+  let current: { readonly config: Config; readonly problem: LifeboatError | null } = {
+    config: await loadConfig(choice),
+    problem: null,
+  };
+  return {
+    async read() {
+      const now = await stampOf(file);
+      if (now === stamp) return current;
+      stamp = now;
+      try {
+        current = { config: await loadConfig(choice), problem: null };
+      } catch (error) {
+        if (!(error instanceof LifeboatError)) throw error;
+        current = { config: current.config, problem: error };
+      }
+      return current;
+    },
+  };
+}
+
+/** Changes whenever the file may have. */
+async function stampOf(file: string): Promise<string> {
+  try {
+    const { ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true });
+    return [ino, size, mtimeNs, ctimeNs].join(' ');
+  } catch {
+    return 'absent';
+  }
+}
+
+function isErrno(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}

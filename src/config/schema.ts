@@ -1,0 +1,219 @@
+/** What `lifeboat.yaml` may say, what each key means, and what holds where it says nothing. */
+import { z } from 'zod';
+import { DEPLOYMENT_NAME } from '../shared/names.ts';
+import { nearest } from './suggest.ts';
+import { parseDuration, parseSize, type Quantity } from './units.ts';
+
+/** Where a URI comes from. It is resolved where it is used: `${VARIABLE}` in the text, or a file that holds it. */
+export type UriSource = { readonly uri: string } | { readonly uriFile: string };
+
+export const READ_FROM = ['primary', 'primaryPreferred', 'secondary', 'secondaryPreferred', 'nearest'] as const;
+export type ReadFrom = (typeof READ_FROM)[number];
+
+export interface DeploymentConfig {
+  readonly source: UriSource;
+  /** Which members of the source are read. */
+  readonly readFrom: ReadFrom;
+  /** How long entries are kept after they were applied, in milliseconds; 0 keeps none. */
+  readonly pointInTimeWindowMs: number;
+}
+
+export interface Config {
+  /** Absolute path of the file, whether or not it is there. */
+  readonly file: string;
+  readonly daemon: {
+    /** Null: a new daemon makes one up and keeps it in its `dataDir`. */
+    readonly id: string | null;
+    /** Absolute; null: a folder of `--home`. */
+    readonly dataDir: string | null;
+    /** Cache of each head's mongod, in bytes. */
+    readonly headCacheBytes: number;
+    /** Absolute path of the mongod to use, by major version such as `6.0`. */
+    readonly mongod: ReadonlyMap<string, string>;
+  };
+  /** Null: the embedded blockstore of `--home`. */
+  readonly blockstore: UriSource | null;
+  /** Null: on the blockstore's replica set. */
+  readonly syncStore: UriSource | null;
+  readonly oplogStore: UriSource | null;
+  readonly limits: {
+    /** Collections of one source that are copied at a time. */
+    readonly slicesInFlight: number;
+  };
+  readonly deployments: ReadonlyMap<string, DeploymentConfig>;
+}
+
+const defaults = {
+  headCacheBytes: 2 ** 30,
+  slicesInFlight: 4,
+  readFrom: 'secondaryPreferred',
+  pointInTimeWindowMs: 24 * 3_600_000,
+} as const satisfies Record<string, number | ReadFrom>;
+
+/** mongod refuses a smaller cache. */
+const MIN_HEAD_CACHE_BYTES = 2 ** 28;
+const MAX_SLICES_IN_FLIGHT = 64;
+const DAEMON_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const MAJOR_VERSION = /^\d+\.\d+$/;
+const CONNECTION_STRING = /^mongodb(\+srv)?:\/\/./;
+
+/** What a text of a problem says of a key that nobody knows. */
+function unknownKey(key: string, known: readonly string[]): string {
+  const meant = nearest(key, known);
+  return meant === undefined
+    ? `is no known key; there are ${known.join(', ')}`
+    : `is no known key; did you mean "${meant}"?`;
+}
+
+/** A map of known keys. An issue about several unknown keys has one line for each of them. */
+function section<T extends z.core.$ZodLooseShape>(shape: T): z.ZodObject<T, z.core.$strict> {
+  const known = Object.keys(shape);
+  return z.strictObject(shape, {
+    error: (issue) =>
+      issue.code === 'unrecognized_keys'
+        ? issue.keys.map((key) => unknownKey(key, known)).join('\n')
+        : `must be a map of ${known.join(', ')}`,
+  });
+}
+
+/** A section that may stand empty, as one does whose keys are all commented out. */
+function optionalSection<T extends z.ZodObject>(schema: T): z.ZodOptional<z.ZodNullable<T>> {
+  return schema.nullable().optional();
+}
+
+/** Marks the issue of a key that is part of the format and not built. */
+export const NOT_BUILT_YET = 'is not built yet';
+
+const notBuiltYet = z.custom<never>(() => false, { error: NOT_BUILT_YET }).optional();
+
+const text = (expected: string): z.ZodString =>
+  z.string({ error: `must be ${expected}` }).min(1, `must be ${expected}`);
+
+const quantity = (
+  read: (text: string) => Quantity,
+  expected: string,
+): z.ZodPipe<z.ZodUnknown, z.ZodTransform<number, unknown>> =>
+  z.unknown().transform((value, context) => {
+    const written = typeof value === 'number' ? String(value) : value;
+    const result: Quantity = typeof written === 'string' ? read(written) : { wrong: `must be ${expected}` };
+    if ('value' in result) return result.value;
+    context.issues.push({ code: 'custom', input: value, message: result.wrong });
+    return z.NEVER;
+  });
+
+const duration = quantity(parseDuration, 'a duration such as 24h');
+const size = quantity(parseSize, 'a size such as 1GiB');
+
+const connectionString = text('a MongoDB connection string, or "${VARIABLE}"').refine(
+  (uri) => uri.includes('${') || CONNECTION_STRING.test(uri),
+  'must begin with mongodb:// or mongodb+srv://, or be "${VARIABLE}"',
+);
+
+const path = text('a path').refine(
+  (value) => !value.includes('${'),
+  'must be a plain path: variables stand only in a uri',
+);
+
+const store = section({
+  uri: connectionString.optional(),
+  uriFile: path.optional(),
+}).superRefine(exactlyOneSource);
+
+const deployment = section({
+  uri: connectionString.optional(),
+  uriFile: path.optional(),
+  readFrom: z.enum(READ_FROM, { error: `must be one of ${READ_FROM.join(', ')}` }).optional(),
+  minOplogWindow: notBuiltYet,
+  snapshots: notBuiltYet,
+  pointInTime: section({ window: duration.optional() }).optional(),
+  exclude: notBuiltYet,
+  members: notBuiltYet,
+}).superRefine(exactlyOneSource);
+
+function exactlyOneSource(
+  value: { uri?: string | undefined; uriFile?: string | undefined },
+  context: z.RefinementCtx,
+): void {
+  if (value.uri === undefined && value.uriFile === undefined) {
+    context.addIssue({ code: 'custom', message: 'needs a uri, or a uriFile that holds it' });
+  } else if (value.uri !== undefined && value.uriFile !== undefined) {
+    context.addIssue({ code: 'custom', message: 'has a uri and a uriFile: keep one of them', path: ['uriFile'] });
+  }
+}
+
+const wholeNumber = (max: number): z.ZodNumber => {
+  const error = `must be a whole number from 1 to ${max}`;
+  return z.int({ error }).min(1, error).max(max, error);
+};
+
+/** The file as it is written, with quantities read. */
+export const fileSchema = section({
+  daemon: optionalSection(
+    section({
+      id: text('a name').regex(DAEMON_ID, 'must be a name of letters, digits, ".", "_" and "-", at most 63').optional(),
+      dataDir: path.optional(),
+      headCache: size
+        .refine((bytes) => bytes >= MIN_HEAD_CACHE_BYTES, 'must be at least 256MiB: mongod takes no less')
+        .optional(),
+      mongod: z
+        .record(z.string().regex(MAJOR_VERSION, 'must be a major version in quotes, such as "6.0"'), path, {
+          error: (issue) =>
+            issue.code === 'invalid_key'
+              ? 'must be a major version in quotes, such as "6.0"'
+              : 'must be a map of major versions to paths, such as { "6.0": /usr/bin/mongod }',
+        })
+        .optional(),
+    }),
+  ),
+  blockstore: store.optional(),
+  syncStore: store.optional(),
+  oplogStore: store.optional(),
+  limits: optionalSection(
+    section({ sourceReadMiBps: notBuiltYet, slicesInFlight: wholeNumber(MAX_SLICES_IN_FLIGHT).optional() }),
+  ),
+  deployments: z
+    .record(z.string().regex(DEPLOYMENT_NAME), deployment, {
+      error: (issue) =>
+        issue.code === 'invalid_key'
+          ? 'must be a name of a-z, 0-9 and "-", at most 63, that does not begin with "-"'
+          : 'must be a map of names to deployments, such as { shop: { uri: "${SHOP_URI}" } }',
+    })
+    .nullable()
+    .optional(),
+  groom: notBuiltYet,
+});
+
+export type ConfigFile = z.infer<typeof fileSchema>;
+
+/**
+ * The configuration that a file stands for: defaults filled in, here and nowhere else.
+ * @param absolute makes a path of the file absolute
+ */
+export function configOf(file: string, written: ConfigFile, absolute: (path: string) => string): Config {
+  const { daemon, blockstore, syncStore, oplogStore, limits, deployments } = written;
+  const sourceOf = (from: { uri?: string | undefined; uriFile?: string | undefined }): UriSource =>
+    from.uriFile === undefined ? { uri: from.uri ?? '' } : { uriFile: absolute(from.uriFile) };
+  return {
+    file,
+    daemon: {
+      id: daemon?.id ?? null,
+      dataDir: daemon?.dataDir === undefined ? null : absolute(daemon.dataDir),
+      headCacheBytes: daemon?.headCache ?? defaults.headCacheBytes,
+      mongod: new Map(Object.entries(daemon?.mongod ?? {}).map(([version, binary]) => [version, absolute(binary)])),
+    },
+    blockstore: blockstore ? sourceOf(blockstore) : null,
+    syncStore: syncStore ? sourceOf(syncStore) : null,
+    oplogStore: oplogStore ? sourceOf(oplogStore) : null,
+    limits: { slicesInFlight: limits?.slicesInFlight ?? defaults.slicesInFlight },
+    deployments: new Map(
+      Object.entries(deployments ?? {}).map(([name, entry]) => [
+        name,
+        {
+          source: sourceOf(entry),
+          readFrom: entry.readFrom ?? defaults.readFrom,
+          pointInTimeWindowMs: entry.pointInTime?.window ?? defaults.pointInTimeWindowMs,
+        },
+      ]),
+    ),
+  };
+}
