@@ -1,0 +1,285 @@
+/**
+ * The proof of the one invariant: a copy at optime T equals the source at T, byte for byte.
+ *
+ * It asks the source itself, by snapshot reads at T and by UUID (research, mongodb-internals §7), and shares no code
+ * with what copies. The copy is any mongod that stands still at T: a head, or one that runs on a restored directory.
+ */
+import { MongoServerError, type Document, type MongoClient, type Timestamp } from 'mongodb';
+import { castDriverError } from '../mongo/errors.ts';
+import { toTimestamp } from '../mongo/positions.ts';
+import type { Optime } from '../shared/optime.ts';
+import {
+  differingIndexes,
+  differingNames,
+  holdsComparedDocuments,
+  listIndexes,
+  listNamespaces,
+  uuidBinary,
+  type Indexes,
+  type Namespace,
+} from './catalog.ts';
+import { compareDocuments, type DocumentsCompared, type Found } from './compare.ts';
+import { RawCursor } from './raw-cursor.ts';
+import type { Difference, DifferenceKind, EqualityReport, NotCompared } from './report.ts';
+import { ChangesSince } from './since.ts';
+
+export type { EqualityReport } from './report.ts';
+
+export interface EqualityQuestion {
+  /** `at` has to be majority committed and within the source's `minSnapshotHistoryWindowInSeconds`. */
+  readonly source: { readonly client: MongoClient; readonly at: Optime };
+  readonly copy: { readonly client: MongoClient };
+  /** False for a copy that cannot hold the source's UUIDs, such as one restored into a running deployment. */
+  readonly uuids?: boolean;
+  /** How many `_id`s to tell of each difference. They are user data: for tests only, and 0 by default. */
+  readonly ids?: number;
+}
+
+/**
+ * Compares everything that the invariant names. Takes a read of all documents of both sides; changes nothing.
+ * @throws LifeboatError `SourceUnavailable` and its like when one of the two does not answer
+ */
+export async function proveEqual(question: EqualityQuestion): Promise<EqualityReport> {
+  try {
+    return await new Proof(question).run();
+  } catch (error) {
+    throw castDriverError(error, 'source', 'comparing a copy with its source');
+  }
+}
+
+/** Collections compared side by side. */
+const AT_ONCE = 4;
+
+/** NamespaceNotFound: dropped since, or between two reads. */
+const NOT_FOUND = 26;
+/** InvalidOptions, SnapshotTooOld, SnapshotUnavailable: the server cannot read a collection at a past time. */
+const NO_SNAPSHOT = new Set([72, 239, 246]);
+
+function failedWith(error: unknown, codes: (code: number) => boolean): boolean {
+  return error instanceof MongoServerError && codes(Number(error.code));
+}
+
+/** A namespace that both sides have, and its indexes when it is a collection. */
+interface Pair {
+  readonly source: Namespace;
+  readonly copy: Namespace;
+  readonly sourceIndexes: Indexes;
+  readonly copyIndexes: Indexes;
+}
+
+class Proof {
+  readonly #source: MongoClient;
+  readonly #copy: MongoClient;
+  readonly #at: Timestamp;
+  readonly #uuids: boolean;
+  readonly #ids: number;
+  readonly #since: ChangesSince;
+  readonly #differences: Difference[] = [];
+  readonly #notCompared: NotCompared[] = [];
+  #collections = 0;
+  #views = 0;
+  #documents = 0;
+  #bytes = 0;
+
+  constructor({ source, copy, uuids = true, ids = 0 }: EqualityQuestion) {
+    this.#source = source.client;
+    this.#copy = copy.client;
+    this.#at = toTimestamp(source.at);
+    this.#uuids = uuids;
+    this.#ids = ids;
+    this.#since = new ChangesSince(source.client, this.#at);
+  }
+
+  async run(): Promise<EqualityReport> {
+    const ofSource = await listNamespaces(this.#source);
+    const ofCopy = await listNamespaces(this.#copy);
+    const pairs: Pair[] = [];
+    await this.#each(ofSource.values(), async (source) => {
+      const copy = ofCopy.get(source.full);
+      if (copy) pairs.push(await this.#withIndexes(source, copy));
+    });
+    for (const { source } of pairs) {
+      if (source.options.has('capped') && source.uuid !== undefined) this.#since.inserted.set(source.uuid, new Set());
+    }
+    // Lists show what is there now: whatever changed since then is known after this.
+    await this.#since.refresh();
+    this.#compareNames(ofSource, ofCopy);
+    await this.#each(pairs.values(), (pair) => this.#compare(pair));
+    return {
+      equal: this.#differences.length === 0 && this.#notCompared.length === 0,
+      comparedCollections: this.#collections,
+      comparedViews: this.#views,
+      comparedDocuments: this.#documents,
+      comparedBytes: this.#bytes,
+      differences: this.#differences.toSorted(byNamespace),
+      notCompared: this.#notCompared.toSorted(byNamespace),
+    };
+  }
+
+  async #each<T>(items: Iterator<T>, work: (item: T) => Promise<void>): Promise<void> {
+    const loop = async (): Promise<void> => {
+      for (let next = items.next(); !next.done; next = items.next()) await work(next.value);
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, loop));
+  }
+
+  async #withIndexes(source: Namespace, copy: Namespace): Promise<Pair> {
+    const none: Indexes = new Map();
+    if (source.uuid === undefined || copy.uuid === undefined)
+      return { source, copy, sourceIndexes: none, copyIndexes: none };
+    const copyIndexes = await listIndexes(this.#copy, copy);
+    try {
+      return { source, copy, sourceIndexes: await listIndexes(this.#source, source), copyIndexes };
+    } catch (error) {
+      // Dropped a moment ago: the oplog will say so.
+      if (failedWith(error, (code) => code === NOT_FOUND)) return { source, copy, sourceIndexes: none, copyIndexes };
+      throw error;
+    }
+  }
+
+  #compareNames(ofSource: ReadonlyMap<string, Namespace>, ofCopy: ReadonlyMap<string, Namespace>): void {
+    for (const source of ofSource.values()) {
+      // What was created later did not exist at the optime.
+      if (this.#isLater(source)) continue;
+      if (this.#hasMoved(source)) this.#leaveOut(source, 'it was renamed, dropped or redefined since');
+      else if (!ofCopy.has(source.full)) this.#differ(source, 'namespace-missing');
+    }
+    for (const copy of ofCopy.values()) {
+      const source = ofSource.get(copy.full);
+      if (source && !this.#isLater(source)) continue;
+      if (this.#hasMoved(copy)) this.#leaveOut(copy, 'it was renamed, dropped or redefined since');
+      else this.#differ(copy, 'namespace-extra');
+    }
+  }
+
+  #isLater({ uuid, full }: Namespace): boolean {
+    return this.#since.created.has(uuid ?? full);
+  }
+
+  #hasMoved({ uuid, full }: Namespace): boolean {
+    return this.#since.moved.has(uuid ?? full);
+  }
+
+  async #compare(pair: Pair): Promise<void> {
+    const { source, copy } = pair;
+    if (this.#isLater(source) || this.#hasMoved(source)) return;
+    if (source.type !== copy.type) {
+      this.#differ(source, 'type');
+      return;
+    }
+    this.#compareDefinitions(pair);
+    if (source.uuid === undefined) {
+      this.#views++;
+    } else {
+      this.#collections++;
+      if (holdsComparedDocuments(source)) await this.#compareContents(pair, source.uuid);
+    }
+  }
+
+  #compareDefinitions({ source, copy, sourceIndexes, copyIndexes }: Pair): void {
+    if (this.#uuids && source.uuid !== copy.uuid) this.#differ(source, 'uuid');
+    if (this.#since.altered.has(source.uuid ?? source.full)) {
+      this.#leaveOut(source, 'its options or indexes changed since; its documents were compared');
+      return;
+    }
+    const options = differingNames(source.options, copy.options);
+    if (options.length > 0) this.#differ(source, 'options', { count: options.length, names: options });
+    const indexes = differingIndexes(sourceIndexes, copyIndexes);
+    if (indexes.length > 0) this.#differ(source, 'indexes', { count: indexes.length, names: indexes });
+  }
+
+  async #compareContents(pair: Pair, uuid: string): Promise<void> {
+    const capped = pair.source.options.has('capped');
+    try {
+      if (!capped) {
+        const at = { level: 'snapshot', atClusterTime: this.#at };
+        this.#judge(pair, await this.#read(pair, uuid, at));
+        return;
+      }
+    } catch (error) {
+      if (failedWith(error, (code) => code === NOT_FOUND)) {
+        this.#leaveOut(pair.source, 'it was dropped while it was compared');
+        return;
+      }
+      if (!failedWith(error, (code) => NO_SNAPSHOT.has(code))) throw error;
+    }
+    await this.#compareAsItIs(pair, uuid, capped);
+  }
+
+  /** As it is now counts as it was, as far as no entry since then says otherwise. */
+  async #compareAsItIs(pair: Pair, uuid: string, capped: boolean): Promise<void> {
+    // Documents are added behind all others in natural order, so the beginning of a capped collection is what it was.
+    const isKnown = (): boolean =>
+      !this.#hasMoved(pair.source) && !(capped ? this.#since.rewritten : this.#since.written).has(uuid);
+    if (isKnown()) {
+      const compared = await this.#read(pair, uuid, { level: 'majority', afterClusterTime: this.#at });
+      await this.#since.refresh();
+      if (isKnown()) {
+        this.#judge(pair, compared, this.#since.inserted.get(uuid));
+        return;
+      }
+    }
+    this.#leaveOut(
+      pair.source,
+      capped
+        ? 'it is capped and lost documents since: the source no longer has what it held'
+        : 'the source no longer has what it held',
+    );
+  }
+
+  async #read(pair: Pair, uuid: string, readConcern: Document): Promise<DocumentsCompared> {
+    const { db, name } = pair.source;
+    const growing = pair.source.options.has('capped');
+    const order = inOrderOfId(pair) ? { sort: { _id: 1 }, hint: { _id: 1 } } : { hint: { $natural: 1 } };
+    await using source = new RawCursor(this.#source.db(db), {
+      find: uuidBinary(uuid),
+      ...order,
+      readConcern,
+      noCursorTimeout: true,
+    });
+    await using copy = new RawCursor(this.#copy.db(db), { find: name, ...order, noCursorTimeout: true });
+    return await compareDocuments(source, copy, { maxIds: this.#ids, growing });
+  }
+
+  /** @param addedLater for a capped collection, the `_id`s that were inserted since */
+  #judge({ source }: Pair, compared: DocumentsCompared, addedLater?: ReadonlySet<string>): void {
+    const lost = compared.behind.filter((id) => !addedLater?.has(id));
+    this.#documents += compared.documents;
+    this.#bytes += compared.bytes;
+    this.#count(
+      source,
+      'missing',
+      { count: compared.missing.count + lost.length, ids: [...compared.missing.ids, ...lost] },
+      compared,
+    );
+    this.#count(source, 'extra', compared.extra, compared);
+    this.#count(source, 'different', compared.different, compared);
+    if (source.options.has('capped') && compared.reordered) this.#differ(source, 'order');
+  }
+
+  #count(namespace: Namespace, kind: DifferenceKind, { count, ids }: Found, { gaveUp }: DocumentsCompared): void {
+    if (count === 0) return;
+    const told = this.#ids > 0 ? { ids: ids.slice(0, this.#ids) } : {};
+    this.#differ(namespace, kind, { count, ...told, ...(gaveUp ? { atLeast: true as const } : {}) });
+  }
+
+  #leaveOut({ full: namespace }: Namespace, reason: string): void {
+    this.#notCompared.push({ namespace, reason });
+  }
+
+  #differ({ full: namespace }: Namespace, kind: DifferenceKind, more: Partial<Difference> = {}): void {
+    this.#differences.push({ namespace, kind, count: 1, ...more });
+  }
+}
+
+function byNamespace(a: { readonly namespace: string }, b: { readonly namespace: string }): number {
+  return a.namespace < b.namespace ? -1 : a.namespace > b.namespace ? 1 : 0;
+}
+
+/** Natural order is part of what a capped collection is; and without an index on `_id` there is no other. */
+function inOrderOfId({ source, copy, sourceIndexes, copyIndexes }: Pair): boolean {
+  if (source.options.has('capped')) return false;
+  const hasIdOrder = ({ options }: Namespace, indexes: Indexes): boolean =>
+    indexes.has('_id_') || options.has('clusteredIndex');
+  return hasIdOrder(source, sourceIndexes) && hasIdOrder(copy, copyIndexes);
+}
