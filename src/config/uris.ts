@@ -117,3 +117,8 @@ export function hostsOf(uri: string): string {
   // An @ further on may end a password with an unescaped / or ? in it: then these are no hosts.
   return !rest.includes('@') && /^[\w.:,[\]${}-]+$/.test(hosts) ? `${scheme}${hosts}` : '(not shown)';
 }
+
+/** Whether a user and a password stand in the text itself. */
+export function holdsPassword(uri: string): boolean {
+  return /^mongodb(\+srv)?:\/\/[^@]*:[^@]*@/.test(uri);
+}
