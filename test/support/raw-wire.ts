@@ -101,10 +101,16 @@ export class RawWire implements AsyncDisposable {
     await this.command(rawDocument([command]));
   }
 
-  /** Inserts documents through `applyOps`, which stores them as they are. The collection has to exist. */
+  /**
+   * Inserts documents through `applyOps`, which stores them as they are. The collection has to exist. Not atomically: a
+   * primary then corrects the documents that it stores and not those that it logs (6.0.5).
+   */
   async insertExactly(namespace: string, documents: readonly Buffer[]): Promise<void> {
     const operations = documents.map((o) => rawDocument([fields({ op: 'i', ns: namespace }), element(0x03, 'o', o)]));
-    const command = Buffer.concat([element(0x04, 'applyOps', rawArray(operations)), fields({ $db: 'admin' })]);
+    const command = Buffer.concat([
+      element(0x04, 'applyOps', rawArray(operations)),
+      fields({ allowAtomic: false, $db: 'admin' }),
+    ]);
     await this.command(rawDocument([command]));
   }
 

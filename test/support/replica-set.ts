@@ -80,7 +80,10 @@ export async function startReplicaSet(options: ReplicaSetOptions = {}): Promise<
     await first.db('admin').command({
       replSetInitiate: { _id: name, members: hosts.map((host, _id) => ({ _id, host, priority: _id === 0 ? 2 : 1 })) },
     });
-    await until(async () => (await first.db('admin').command({ hello: 1 }))['isWritablePrimary'] === true, `${name} has a primary`);
+    await until(
+      async () => (await first.db('admin').command({ hello: 1 }))['isWritablePrimary'] === true,
+      `${name} has a primary`,
+    );
     await first.close();
     const uri = `mongodb://${hosts.join(',')}/?replicaSet=${name}`;
     client = await MongoClient.connect(uri);
