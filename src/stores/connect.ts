@@ -158,9 +158,21 @@ async function makeIndexes(stores: Stores, state: Db, sync: Db, oplog: Db): Prom
       ] as const
     ).map(([db, name]) => createUncompressed(db, name)),
   );
-  await stores.batches.createIndex({ '_id.incarnation': 1, 'last.ts': 1 });
+  // The chains are followed by indexes that hold all of a header: the bytes beside it are megabytes.
+  await stores.batches.createIndex({ '_id.incarnation': 1, 'last.ts': 1, 'last.t': 1 });
   await stores.batchParts.createIndex({ incarnation: 1 });
-  await stores.slices.createIndex({ '_id.incarnation': 1, '_id.uuid': 1, '_id.seq': 1 });
+  await stores.slices.createIndex({
+    '_id.incarnation': 1,
+    '_id.uuid': 1,
+    '_id.seq': 1,
+    after: 1,
+    token: 1,
+    'readFrom.host': 1,
+    'readFrom.initialSyncId': 1,
+    documents: 1,
+    'bytes.rawBytes': 1,
+    'bytes.storedBytes': 1,
+  });
   await stores.sliceParts.createIndex({ incarnation: 1 });
   await stores.syncCollections.createIndex({ '_id.incarnation': 1, state: 1 });
   await stores.syncViews.createIndex({ '_id.incarnation': 1 });

@@ -84,10 +84,23 @@ export interface MemberRecord {
   };
   readonly sync: SyncPlan | null;
   /** A copy, for the status, of where the head durably stands. The head's own record is the truth. */
-  readonly head: { readonly appliedThrough: StoredPosition; readonly oplogFrom: StoredPosition; readonly at: Date } | null;
+  readonly head: {
+    readonly appliedThrough: StoredPosition;
+    readonly oplogFrom: StoredPosition;
+    readonly at: Date;
+  } | null;
   /** The newest majority optime seen on the source, and when. */
   readonly seen: { readonly position: StoredPosition; readonly at: Date } | null;
   readonly progress: (Progress & { readonly at: Date }) | null;
+}
+
+/**
+ * A member of the source and the copy of the data it holds: `local.replset.initialSyncId`, null when that cannot be read,
+ * and then it is never taken for the same copy again.
+ */
+export interface ReadFrom {
+  readonly host: string;
+  readonly initialSyncId: string | null;
 }
 
 /** The three optimes of an initial sync (research, mongodb-internals §3), and how far it is. */
@@ -98,7 +111,10 @@ export interface SyncPlan {
   readonly beginApplying: StoredPosition;
   /** Set when every collection is copied: the head is consistent from here on. */
   readonly stop: StoredPosition | null;
-  readonly stage: 'copy' | 'build' | 'validated';
+  /** `list`: the optimes are chosen, but the collections are not all listed yet. */
+  readonly stage: 'list' | 'copy' | 'build' | 'validated';
+  /** The member that is copied from. Another one means that collections under way begin anew. */
+  readonly readFrom: ReadFrom;
   readonly startedAt: Date;
 }
 
@@ -218,7 +234,10 @@ export interface RestoreRecord {
 
 // ---- sync store database ----------------------------------------------------------------------------------------
 
-/** `collections`: one collection of the source as it was listed at the start of a sync. */
+/**
+ * `collections`: one collection of the source as it was listed at the start of a sync. One that is `done` and has no
+ * slices holds no documents, or none that belong to a backup (src/source/namespaces.ts).
+ */
 export interface SyncCollectionRecord {
   readonly _id: { readonly incarnation: ObjectId; readonly uuid: Binary };
   readonly db: string;
@@ -231,7 +250,7 @@ export interface SyncCollectionRecord {
   readonly bytes: number;
 }
 
-/** `views`: a view of the source (time-series collections among them), raw bytes of its `listCollections` entry. */
+/** `views`: a view of the source (time-series collections among them); `options` are the raw bytes of those of its `listCollections` entry. */
 export interface SyncViewRecord {
   readonly _id: { readonly incarnation: ObjectId; readonly db: string; readonly name: string };
   readonly type: 'view' | 'timeseries';
@@ -250,7 +269,7 @@ export interface SliceRecord {
   /** The resume token behind its last document; null when the collection ended here. */
   readonly token: Binary | null;
   /** Record ids are a member's own: a token means something only on the member, and the copy of its data, it came from. */
-  readonly readFrom: { readonly host: string; readonly initialSyncId: string | null };
+  readonly readFrom: ReadFrom;
   readonly documents: number;
   readonly bytes: StoredBytes;
   readonly epoch: number;

@@ -1,0 +1,284 @@
+/** Connecting to a deployment that is backed up. Nothing here writes to it. */
+import {
+  MongoClient,
+  MongoError,
+  MongoServerError,
+  MongoServerSelectionError,
+  ReadPreference,
+  type UUID,
+  type Document,
+  type MongoClientOptions,
+  type ReadPreferenceMode,
+} from 'mongodb';
+import { castDriverError } from '../mongo/errors.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import type { Position } from '../shared/optime.ts';
+import type { Stores } from '../stores/connect.ts';
+import type { MemberRecord, ReadFrom } from '../stores/records.ts';
+import { lastWrite } from './positions.ts';
+import { directUri, isDirect } from './uri.ts';
+
+export interface SourceOptions {
+  /** The deployment's name, for messages. */
+  readonly name: string;
+  readonly uri: string;
+  /** Which members are read from; `secondaryPreferred` when left out. */
+  readonly readFrom?: ReadPreferenceMode | undefined;
+}
+
+export interface SourceIdentity {
+  /** Hex. */
+  readonly replicaSetId: string;
+  readonly setName: string;
+  /** `x.y.z` */
+  readonly version: string;
+  /** `x.y` */
+  readonly featureCompatibilityVersion: string;
+}
+
+/** One data-bearing member; its client talks to no other. */
+export interface PinnedMember extends ReadFrom {
+  readonly client: MongoClient;
+  close(): Promise<void>;
+}
+
+/** An open source. Whoever opened it closes it. */
+export interface Source {
+  readonly name: string;
+  /** Talks to the whole set, with the read preference of the configuration. */
+  readonly client: MongoClient;
+  readonly identity: SourceIdentity;
+  /**
+   * Connects to one member: to `host`, else to one of the configuration's read preference.
+   * @throws LifeboatError `SourceUnavailable` when it does not answer or holds no data just now
+   */
+  pinned(host?: string): Promise<PinnedMember>;
+  /** The newest entry that is known to be on a majority: the primary's word, or another member's while there is none. */
+  majorityPosition(): Promise<Position>;
+  close(): Promise<void>;
+}
+
+/** How long the driver looks for a member, and how long a silent one is waited for, in milliseconds. */
+const SELECTION_TIMEOUT_MS = 8_000;
+const SOCKET_TIMEOUT_MS = 120_000;
+const PROBE_TIMEOUT_MS = 3_000;
+
+const UNAUTHORIZED = 13;
+
+/** Commands go to the primary alone unless told: a set without one can still be looked at. */
+const ANY_MEMBER = { readPreference: ReadPreference.primaryPreferred };
+
+const clientOptions: MongoClientOptions = {
+  appName: 'lifeboat',
+  serverSelectionTimeoutMS: SELECTION_TIMEOUT_MS,
+  connectTimeoutMS: SELECTION_TIMEOUT_MS,
+  socketTimeoutMS: SOCKET_TIMEOUT_MS,
+  // A copy goes on from a place of its own after an error: a retry of the driver would only hide it.
+  retryReads: false,
+};
+
+function newClient(name: string, uri: string, options: MongoClientOptions): MongoClient {
+  try {
+    return new MongoClient(uri, options);
+  } catch (error) {
+    throw new LifeboatError('BadUri', `the connection string of ${name} is not valid`, { cause: error });
+  }
+}
+
+/**
+ * Opens a source and checks that it can be backed up.
+ * @throws LifeboatError `BadUri`, `AuthFailed`, `NotAuthorized`, `NotAReplicaSet` (a standalone), `NoDataMember` (only
+ *   arbiters answer), `UnsupportedSource` (part of a sharded cluster); `SourceUnavailable` (retryable)
+ */
+export async function openSource({ name, uri, readFrom = 'secondaryPreferred' }: SourceOptions): Promise<Source> {
+  const client = newClient(name, uri, { ...clientOptions, readPreference: readFrom });
+  try {
+    await client.connect();
+    requireDataMember(name, await client.db('admin').command({ hello: 1 }, ANY_MEMBER));
+    const identity = await identify(name, client);
+    await requirePrivileges(client);
+    return {
+      name,
+      client,
+      identity,
+      pinned: (host) => pin({ name, uri, client, identity }, host),
+      majorityPosition: () => majorityPosition(name, client),
+      close: () => client.close(),
+    };
+  } catch (error) {
+    const found = error instanceof MongoServerSelectionError ? await diagnose(name, uri, client) : undefined;
+    await client.close();
+    throw found ?? castConnectError(error, name);
+  }
+}
+
+function castConnectError(error: unknown, name: string): unknown {
+  if (error instanceof LifeboatError || error instanceof MongoError) {
+    return castDriverError(error, 'source', `connecting to ${name}`);
+  }
+  // Not the driver's: the DNS of a mongodb+srv URI, or a file that the URI names.
+  const dns = error instanceof Error && 'syscall' in error && String(error.syscall).startsWith('query');
+  return dns
+    ? new LifeboatError('SourceUnavailable', `connecting to ${name}: the DNS has no answer for its name`, {
+        cause: error,
+      })
+    : new LifeboatError('BadUri', `connecting to ${name}: its connection string cannot be used`, { cause: error });
+}
+
+function requireDataMember(name: string, hello: Document): void {
+  if (hello['msg'] === 'isdbgrid') {
+    throw new LifeboatError('UnsupportedSource', `${name} is a sharded cluster (its URI reaches a mongos)`);
+  }
+  if (hello['arbiterOnly'] === true)
+    throw new LifeboatError('NoDataMember', `the URI of ${name} reaches only an arbiter`);
+  if (typeof hello['setName'] === 'string') return;
+  if (hello['isreplicaset'] === true) {
+    throw new LifeboatError('NotAReplicaSet', `${name} was started as a replica set that was never initiated`);
+  }
+  throw new LifeboatError('NotAReplicaSet', `${name} is a standalone server`);
+}
+
+/** Why no member was found: what each host of the URI says of itself, or undefined when none says anything new. */
+async function diagnose(name: string, uri: string, client: MongoClient): Promise<LifeboatError | undefined> {
+  const answers = await Promise.all(client.options.hosts.map(async (host) => probe(uri, host.toString(), client)));
+  const found = answers.filter((hello) => hello !== undefined);
+  // A member that holds data may be back in a moment; only a set without one is in need of another URI.
+  if (found.some((hello) => hello['isWritablePrimary'] === true || hello['secondary'] === true)) return undefined;
+  for (const hello of found) {
+    try {
+      requireDataMember(name, hello);
+    } catch (error) {
+      if (error instanceof LifeboatError) return error;
+    }
+  }
+  return undefined;
+}
+
+/** The unauthenticated `hello` of one host. */
+async function probe(uri: string, host: string, client: MongoClient): Promise<Document | undefined> {
+  const direct = directUri(uri.replace(/\/\/[^@/]*@/, '//'), host, { tls: client.options.tls });
+  if (direct === undefined) return undefined;
+  try {
+    const bare = direct.replace(/([?&])auth(Source|Mechanism|MechanismProperties)=[^&]*/gi, '$1');
+    await using member = new MongoClient(bare, {
+      ...clientOptions,
+      serverSelectionTimeoutMS: PROBE_TIMEOUT_MS,
+      connectTimeoutMS: PROBE_TIMEOUT_MS,
+    });
+    return await member.db('admin').command({ hello: 1 });
+  } catch {
+    return undefined;
+  }
+}
+
+async function identify(name: string, client: MongoClient): Promise<SourceIdentity> {
+  const admin = client.db('admin');
+  const { config } = await admin.command({ replSetGetConfig: 1 }, ANY_MEMBER);
+  const { parsed } = await admin.command({ getCmdLineOpts: 1 }, ANY_MEMBER);
+  const role: unknown = parsed?.sharding?.clusterRole;
+  if (role !== undefined) {
+    throw new LifeboatError('UnsupportedSource', `${name} is part of a sharded cluster (a ${String(role)})`);
+  }
+  const { version } = await admin.command({ buildInfo: 1 }, ANY_MEMBER);
+  const { featureCompatibilityVersion } = await admin.command(
+    { getParameter: 1, featureCompatibilityVersion: 1 },
+    ANY_MEMBER,
+  );
+  return {
+    replicaSetId: config.settings.replicaSetId.toHexString() as string,
+    setName: config._id as string,
+    version: version as string,
+    featureCompatibilityVersion: featureCompatibilityVersion.version as string,
+  };
+}
+
+/** Reads one thing that each of the two roles allows, so that a missing one is found before hours of copying. */
+async function requirePrivileges(client: MongoClient): Promise<void> {
+  const one = { limit: 1, singleBatch: true, projection: { _id: 1 } };
+  await client.db('local').command({ find: 'oplog.rs', ...one, projection: { ts: 1 } }, ANY_MEMBER);
+  await client.db('config').command({ find: 'transactions', ...one }, ANY_MEMBER);
+  await client.db('admin').command({ listDatabases: 1, nameOnly: true }, ANY_MEMBER);
+}
+
+interface PinContext extends Pick<Source, 'name' | 'client' | 'identity'> {
+  readonly uri: string;
+}
+
+async function pin({ name, uri, client, identity }: PinContext, wanted?: string): Promise<PinnedMember> {
+  const host = wanted ?? (await selectHost(name, uri, client));
+  const { credentials, tls } = client.options;
+  const direct = directUri(uri, host, { tls, authSource: credentials?.source });
+  if (direct === undefined) throw new LifeboatError('BadUri', `the connection string of ${name} is not valid`);
+  const member = newClient(name, direct, { ...clientOptions, readPreference: 'primaryPreferred' });
+  try {
+    const hello = await member.db('admin').command({ hello: 1 });
+    if (hello['isWritablePrimary'] !== true && hello['secondary'] !== true) {
+      throw new LifeboatError('SourceUnavailable', `member ${host} of ${name} holds no data just now`);
+    }
+    const { config } = await member.db('admin').command({ replSetGetConfig: 1 });
+    requireSameSet(name, config.settings.replicaSetId.toHexString() as string, identity.replicaSetId);
+    return { host, initialSyncId: await initialSyncId(member), client: member, close: () => member.close() };
+  } catch (error) {
+    await member.close();
+    throw castDriverError(error, 'source', `connecting to member ${host} of ${name}`);
+  }
+}
+
+/** A member by the name that the set's configuration has for it; behind a direct URI, the URI's own. */
+async function selectHost(name: string, uri: string, client: MongoClient): Promise<string> {
+  const [seed] = client.options.hosts;
+  if (isDirect(uri) && seed) return seed.toString();
+  try {
+    const { readPreference } = client.options;
+    const hello = await client.db('admin').command({ hello: 1 }, { readPreference });
+    return String(hello['me']);
+  } catch (error) {
+    throw castDriverError(error, 'source', `looking for a member of ${name}`);
+  }
+}
+
+async function initialSyncId(member: MongoClient): Promise<string | null> {
+  try {
+    const found = await member.db('local').collection<{ _id: UUID }>('replset.initialSyncId').findOne();
+    return found ? found._id.toHexString() : null;
+  } catch (error) {
+    if (error instanceof MongoServerError && error.code === UNAUTHORIZED) return null;
+    throw error;
+  }
+}
+
+async function majorityPosition(name: string, client: MongoClient): Promise<Position> {
+  try {
+    const { majority } = await lastWrite(client);
+    return majority;
+  } catch (error) {
+    throw castDriverError(error, 'source', `reading the newest optime of ${name}`);
+  }
+}
+
+/** True when tokens of `a` mean the same place on `b`: the same member, holding the same copy of the data. */
+export function sameReader(a: ReadFrom, b: ReadFrom): boolean {
+  return a.host === b.host && a.initialSyncId !== null && a.initialSyncId === b.initialSyncId;
+}
+
+/**
+ * Refuses another replica set than the recorded one.
+ * @throws LifeboatError `WrongReplicaSet`
+ */
+export function requireRecordedSet(source: Source, recorded: MemberRecord['source']): void {
+  requireSameSet(source.name, source.identity.replicaSetId, recorded.replicaSetId.toHexString());
+}
+
+function requireSameSet(name: string, found: string, expected: string): void {
+  if (found === expected) return;
+  throw new LifeboatError('WrongReplicaSet', `the URI of ${name} reaches the replica set ${found}, not ${expected}`);
+}
+
+/**
+ * Refuses stores on the source's own set: their entries would feed themselves.
+ * @throws LifeboatError `StoreOnSource`
+ */
+export function refuseStoreOnSource(source: Source, stores: Pick<Stores, 'replicaSetIds'>): void {
+  if (!stores.replicaSetIds.includes(source.identity.replicaSetId)) return;
+  throw new LifeboatError('StoreOnSource', `a store is on the replica set of ${source.name} itself`);
+}

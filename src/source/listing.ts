@@ -1,0 +1,129 @@
+/** Listing what a source holds: collections with their options and indexes, and views, as raw bytes. */
+import { Binary, MongoServerError, type Db, type MongoClient } from 'mongodb';
+import { BsonType, documentLength, elements, elementName, findElement, stringValue, valueBytes } from '../bson/raw.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import { namespaceRule, type NamespaceRule } from './namespaces.ts';
+import { RawCursor } from './raw-cursor.ts';
+
+/** A collection with its raw options and the raw specs of its finished indexes. */
+export interface ListedCollection {
+  readonly db: string;
+  readonly name: string;
+  readonly uuid: Binary;
+  readonly options: Binary;
+  readonly indexes: readonly Binary[];
+  readonly rule: Exclude<NamespaceRule, 'skip'>;
+}
+
+/** A view, or a time-series collection: that is a view of its `system.buckets` collection, which is listed by itself. */
+export interface ListedView {
+  readonly db: string;
+  readonly name: string;
+  readonly type: 'view' | 'timeseries';
+  readonly options: Binary;
+}
+
+export interface Listing {
+  readonly collections: readonly ListedCollection[];
+  readonly views: readonly ListedView[];
+}
+
+const NAMESPACE_NOT_FOUND = 26;
+const EMPTY_DOCUMENT = Buffer.from([5, 0, 0, 0, 0]);
+
+/** How many `listIndexes` are under way at a time. */
+const LIST_CONCURRENCY = 8;
+
+/**
+ * Lists everything that belongs to a backup. What was dropped meanwhile is left out. A plain read: what it saw may
+ * still be rolled back, unless the caller makes sure of the contrary.
+ * @param client of one member
+ * @throws the driver's errors
+ */
+export async function listSource(client: MongoClient, signal: AbortSignal): Promise<Listing> {
+  const found: FoundCollection[] = [];
+  const views: ListedView[] = [];
+  for (const name of await databaseNames(client, signal)) {
+    const db = client.db(name);
+    for (const entry of await rawDocuments(db, { listCollections: 1 }, signal)) {
+      const listed = readEntry(name, entry);
+      if (listed && 'uuid' in listed) found.push(listed);
+      else if (listed) views.push(listed);
+    }
+  }
+  return { collections: await withIndexes(client, found, signal), views };
+}
+
+type FoundCollection = Omit<ListedCollection, 'indexes'>;
+
+async function databaseNames(client: MongoClient, signal: AbortSignal): Promise<string[]> {
+  const { databases } = await client.db('admin').command({ listDatabases: 1, nameOnly: true }, { signal });
+  return (databases as { name: string }[]).map(({ name }) => name).filter((name) => name !== 'local');
+}
+
+/** Copies of all documents that a cursor-returning command answers with. */
+async function rawDocuments(db: Db, command: Record<string, unknown>, signal: AbortSignal): Promise<Buffer[]> {
+  const documents: Buffer[] = [];
+  await using cursor = await RawCursor.open(db, command, signal);
+  while (!cursor.ended) {
+    const { bytes } = await cursor.next();
+    for (let at = 0; at < bytes.length;) {
+      const length = documentLength(bytes, at);
+      documents.push(Buffer.from(bytes.subarray(at, at + length)));
+      at += length;
+    }
+  }
+  return documents;
+}
+
+/** One entry of `listCollections`: `{name, type, options, info: {readOnly, uuid}, idIndex}`. */
+function readEntry(db: string, entry: Buffer): FoundCollection | ListedView | undefined {
+  const parts = new Map([...elements(entry)].map((element) => [elementName(entry, element), element]));
+  const [name, type, options, info] = ['name', 'type', 'options', 'info'].map((part) => parts.get(part));
+  if (!name || !type) throw new LifeboatError('Internal', `database ${db} lists a collection without a name`);
+  const listed = {
+    db,
+    name: stringValue(entry, name),
+    options: new Binary(options ? valueBytes(entry, options) : EMPTY_DOCUMENT),
+  };
+  const kind = stringValue(entry, type);
+  if (kind === 'view' || kind === 'timeseries') return { ...listed, type: kind };
+  if (kind !== 'collection') {
+    throw new LifeboatError('UnsupportedSource', `${db}.${listed.name} is a ${kind}, which this version does not know`);
+  }
+  const rule = namespaceRule(db, listed.name);
+  if (rule === 'skip') return undefined;
+  const uuid = info && findElement(entry, 'uuid', info.valueStart);
+  if (uuid?.type !== BsonType.binary) throw new LifeboatError('Internal', `${db}.${listed.name} has no UUID`);
+  // A binary value is its length, its subtype and its bytes.
+  return { ...listed, rule, uuid: new Binary(valueBytes(entry, uuid).subarray(5), Binary.SUBTYPE_UUID) };
+}
+
+async function withIndexes(
+  client: MongoClient,
+  found: readonly FoundCollection[],
+  signal: AbortSignal,
+): Promise<ListedCollection[]> {
+  const collections: (ListedCollection | undefined)[] = [];
+  const queue = found.entries();
+  const work = async (): Promise<void> => {
+    for (const [index, collection] of queue) {
+      const indexes = await indexesOf(client.db(collection.db), collection.uuid, signal);
+      collections[index] = indexes && { ...collection, indexes };
+    }
+  };
+  await Promise.all(Array.from({ length: LIST_CONCURRENCY }, work));
+  return collections.filter((collection) => collection !== undefined);
+}
+
+/** Raw specs of the finished indexes, or undefined when the collection is no more. */
+async function indexesOf(db: Db, uuid: Binary, signal: AbortSignal): Promise<Binary[] | undefined> {
+  try {
+    const specs = await rawDocuments(db, { listIndexes: uuid, includeBuildUUIDs: true }, signal);
+    // One that is still being built comes as {spec, buildUUID}: its commit is in the oplog, or there never is one.
+    return specs.filter((spec) => !findElement(spec, 'buildUUID')).map((spec) => new Binary(spec));
+  } catch (error) {
+    if (error instanceof MongoServerError && error.code === NAMESPACE_NOT_FOUND) return undefined;
+    throw error;
+  }
+}

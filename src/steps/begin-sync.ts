@@ -1,0 +1,113 @@
+/** Step: choose the optimes of an initial sync and list what is to be copied (research, mongodb-internals §3). */
+import type { Long, MongoClient, ObjectId, Timestamp } from 'mongodb';
+import { castDriverError } from '../mongo/errors.ts';
+import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import { compareOptimes, type Position } from '../shared/optime.ts';
+import { requireRecordedSet, type PinnedMember, type Source } from '../source/connect.ts';
+import { listSource, type ListedCollection, type Listing } from '../source/listing.ts';
+import { confirmPosition, lastWrite, settledPosition } from '../source/positions.ts';
+import type { Stores } from '../stores/connect.ts';
+import { readMember, type MemberFence } from '../stores/members.ts';
+import type { SyncCollectionRecord, SyncPlan } from '../stores/records.ts';
+import { saveListing, type SyncListing } from '../syncstore/collections.ts';
+import { planListed, savePlan } from '../syncstore/plan.ts';
+import type { StepContext } from './context.ts';
+
+export interface BeginSyncParts {
+  readonly stores: Stores;
+  readonly source: Source;
+  readonly fence: MemberFence;
+}
+
+/** How often the listing is made anew because a rollback came between. */
+const LISTING_ATTEMPTS = 5;
+
+/**
+ * Chooses beginFetching and beginApplying, then lists collections and views. The plan is saved before the listing, so
+ * that twins list under one plan; a plan that is there is kept, and a listing that is whole is not made again.
+ * @throws LifeboatError `WrongReplicaSet`, `NotAuthorized`, `FenceLost`; `SourceUnavailable`, `SourceNotReady`,
+ *   `StoreUnavailable` (retryable); the signal's reason when it is aborted, and then running it again goes on
+ */
+export async function beginSync(ctx: StepContext, { stores, source, fence }: BeginSyncParts): Promise<SyncPlan> {
+  const member = await readMember(stores, fence);
+  requireRecordedSet(source, member.source);
+  if (member.sync && member.sync.stage !== 'list') return member.sync;
+  const pinned = await source.pinned();
+  try {
+    const plan = member.sync ?? (await savePlan(stores, fence, await choosePlan(pinned, ctx.signal)));
+    const listing = await durableListing(pinned.client, ctx.signal);
+    await saveListing(stores, fence.incarnation, recordsOf(fence.incarnation, listing));
+    const { collections, views } = listing;
+    ctx.logger.info({ collections: collections.length, views: views.length }, 'listed the source');
+    return await planListed(stores, fence, plan);
+  } catch (error) {
+    ctx.signal.throwIfAborted();
+    throw castDriverError(error, 'source', `beginning the initial sync of ${source.name}`);
+  } finally {
+    await pinned.close();
+  }
+}
+
+/** The order is the server's own (initial_syncer.cpp): only so no open transaction falls between the two optimes. */
+async function choosePlan(member: PinnedMember, signal: AbortSignal): Promise<SyncPlan> {
+  const { client } = member;
+  const first = await settledPosition(client, signal);
+  const oldest = await oldestOpenTransaction(client, first, signal);
+  const beginFetching = oldest && compareOptimes(oldest.ts, first.ts) < 0 ? oldest : first;
+  const beginApplying = await settledPosition(client, signal);
+  return {
+    beginFetching: toStoredPosition(beginFetching),
+    beginApplying: toStoredPosition(beginApplying),
+    stop: null,
+    stage: 'list',
+    startedAt: new Date(),
+    readFrom: { host: member.host, initialSyncId: member.initialSyncId },
+  };
+}
+
+/** Where the oldest transaction began that has written entries and is not decided. */
+async function oldestOpenTransaction(
+  client: MongoClient,
+  after: Position,
+  signal: AbortSignal,
+): Promise<Position | undefined> {
+  const reply = await client.db('config').command(
+    {
+      find: 'transactions',
+      filter: { state: { $in: ['prepared', 'inProgress'] }, startOpTime: { $exists: true } },
+      projection: { startOpTime: 1 },
+      sort: { 'startOpTime.ts': 1 },
+      limit: 1,
+      singleBatch: true,
+      // The server refuses any stronger level for this collection (5557800).
+      readConcern: { level: 'local', afterClusterTime: toStoredPosition(after).ts },
+    },
+    { signal },
+  );
+  const [found] = reply['cursor'].firstBatch as { startOpTime: { ts: Timestamp; t: Long | number } }[];
+  return found && fromStoredPosition(found.startOpTime);
+}
+
+/** A listing that no rollback can make untrue: the newest entry at its end came to be on a majority. */
+async function durableListing(client: MongoClient, signal: AbortSignal): Promise<Listing> {
+  for (let attempt = 0; attempt < LISTING_ATTEMPTS; attempt += 1) {
+    const listing = await listSource(client, signal);
+    const { last } = await lastWrite(client, signal);
+    if (await confirmPosition(client, last, signal)) return listing;
+  }
+  throw new LifeboatError('SourceNotReady', 'the source rolled back again and again while it was listed');
+}
+
+function recordsOf(incarnation: ObjectId, { collections, views }: Listing): SyncListing {
+  return {
+    collections: collections.map((collection) => collectionRecord(incarnation, collection)),
+    views: views.map(({ db, name, type, options }) => ({ _id: { incarnation, db, name }, type, options })),
+  };
+}
+
+function collectionRecord(incarnation: ObjectId, collection: ListedCollection): SyncCollectionRecord {
+  const { uuid, db, name, options, indexes, rule } = collection;
+  const state = rule === 'copy' ? 'pending' : 'done';
+  return { _id: { incarnation, uuid }, db, name, options, indexes: [...indexes], state, documents: 0, bytes: 0 };
+}

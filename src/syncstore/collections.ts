@@ -1,0 +1,111 @@
+/** What a sync copies: the listed collections and views, and how far each collection is. */
+import { Binary, type AnyBulkWriteOperation, type ObjectId } from 'mongodb';
+import { castDriverError } from '../mongo/errors.ts';
+import type { Stores } from '../stores/connect.ts';
+import type { SyncCollectionRecord, SyncViewRecord } from '../stores/records.ts';
+
+/** Everything that the head is made from, in the order of database and name. */
+export interface SyncListing {
+  readonly collections: readonly SyncCollectionRecord[];
+  readonly views: readonly SyncViewRecord[];
+}
+
+/** How many records one write to the store takes. */
+const WRITE_BATCH = 500;
+
+async function storing<T>(what: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    throw castDriverError(error, 'store', what);
+  }
+}
+
+/** The collections and views of a sync. Complete once the plan's stage is no longer `list`. */
+export async function listCollectionsToBuild(stores: Stores, incarnation: ObjectId): Promise<SyncListing> {
+  return storing('reading the listed collections', async () => {
+    const [collections, views] = await Promise.all([
+      stores.syncCollections.find({ '_id.incarnation': incarnation }).toArray(),
+      stores.syncViews.find({ '_id.incarnation': incarnation }).toArray(),
+    ]);
+    const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
+    return {
+      collections: collections.sort((a, b) => compare(a.db, b.db) || compare(a.name, b.name)),
+      views: views.sort((a, b) => compare(a._id.db, b._id.db) || compare(a._id.name, b._id.name)),
+    };
+  });
+}
+
+/** Replaces whatever an earlier attempt listed. */
+export async function saveListing(stores: Stores, incarnation: ObjectId, listing: SyncListing): Promise<void> {
+  await storing('storing the listed collections', async () => {
+    await stores.syncCollections.deleteMany({ '_id.incarnation': incarnation });
+    await stores.syncViews.deleteMany({ '_id.incarnation': incarnation });
+    // Replacing, not inserting: a twin of this attempt may be listing too, and both lists are as good.
+    for (const records of inBatches(listing.collections)) {
+      await stores.syncCollections.bulkWrite(records.map(upsert), { ordered: false });
+    }
+    for (const records of inBatches(listing.views)) {
+      await stores.syncViews.bulkWrite(records.map(upsert), { ordered: false });
+    }
+  });
+}
+
+function upsert<T extends SyncCollectionRecord | SyncViewRecord>({ _id, ...replacement }: T): AnyBulkWriteOperation<T> {
+  return { replaceOne: { filter: { _id }, replacement, upsert: true } } as unknown as AnyBulkWriteOperation<T>;
+}
+
+function* inBatches<T>(records: readonly T[]): Generator<readonly T[]> {
+  for (let at = 0; at < records.length; at += WRITE_BATCH) yield records.slice(at, at + WRITE_BATCH);
+}
+
+/** What became of a collection. */
+export interface CollectionOutcome {
+  readonly uuid: Binary;
+  readonly state: 'done' | 'dropped';
+  readonly documents: number;
+  readonly bytes: number;
+}
+
+/** Notes what became of collections. Said again it says the same. */
+export async function saveOutcomes(
+  stores: Stores,
+  incarnation: ObjectId,
+  outcomes: readonly CollectionOutcome[],
+): Promise<void> {
+  await storing('storing the state of collections', async () => {
+    for (const batch of inBatches(outcomes)) {
+      const writes = batch.map(({ uuid, ...fields }) => ({
+        updateOne: { filter: { _id: { incarnation, uuid }, state: 'pending' as const }, update: { $set: fields } },
+      }));
+      await stores.syncCollections.bulkWrite(writes, { ordered: false });
+    }
+  });
+}
+
+/** The collections that are not copied yet. */
+export async function pendingCollections(
+  stores: Stores,
+  incarnation: ObjectId,
+): Promise<Pick<SyncCollectionRecord, '_id' | 'db' | 'name'>[]> {
+  return storing('reading the listed collections', () =>
+    stores.syncCollections
+      .find({ '_id.incarnation': incarnation, state: 'pending' })
+      .project<Pick<SyncCollectionRecord, '_id' | 'db' | 'name'>>({ _id: 1, db: 1, name: 1 })
+      .sort({ _id: 1 })
+      .toArray(),
+  );
+}
+
+/** Bytes of the collections that are done, before compression. */
+export async function bytesDone(stores: Stores, incarnation: ObjectId): Promise<number> {
+  return storing('reading the listed collections', async () => {
+    const [sum] = await stores.syncCollections
+      .aggregate<{ bytes: number }>([
+        { $match: { '_id.incarnation': incarnation, state: 'done' } },
+        { $group: { _id: null, bytes: { $sum: '$bytes' } } },
+      ])
+      .toArray();
+    return sum?.bytes ?? 0;
+  });
+}

@@ -1,0 +1,106 @@
+/** Slices: stored once, in the order of their chain, and read back. */
+import { Binary, MongoServerError, type ObjectId } from 'mongodb';
+import { castDriverError } from '../mongo/errors.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import { loadBytes } from '../stores/bytes.ts';
+import type { Stores } from '../stores/connect.ts';
+import type { ReadFrom, SliceRecord, StoredBytes } from '../stores/records.ts';
+import { chainOf, type Chain, type SliceHeader } from './chain.ts';
+
+const DUPLICATE_KEY = 11000;
+
+/** The fields of a header. With an index that holds just these, no slice is read for them. */
+const HEADER = {
+  '_id.incarnation': 1,
+  '_id.uuid': 1,
+  '_id.seq': 1,
+  after: 1,
+  token: 1,
+  'readFrom.host': 1,
+  'readFrom.initialSyncId': 1,
+  documents: 1,
+  'bytes.rawBytes': 1,
+  'bytes.storedBytes': 1,
+} as const;
+
+/** All slices of one collection that can be loaded, as far as they are stored. */
+export async function readChain(stores: Stores, incarnation: ObjectId, uuid: Binary): Promise<Chain> {
+  try {
+    const found = await stores.slices
+      .find({ '_id.incarnation': incarnation, '_id.uuid': uuid })
+      .project<HeaderFields>(HEADER)
+      .sort({ '_id.seq': 1 })
+      .toArray();
+    return chainOf(found.map(toHeader));
+  } catch (error) {
+    throw castDriverError(error, 'store', 'reading the slices of a collection');
+  }
+}
+
+interface HeaderFields extends Pick<SliceRecord, '_id' | 'after' | 'token' | 'readFrom' | 'documents'> {
+  readonly bytes: Pick<StoredBytes, 'rawBytes' | 'storedBytes'>;
+}
+
+function toHeader({ _id, after, token, readFrom, documents, bytes }: HeaderFields): SliceHeader {
+  const id = { incarnation: _id.incarnation, uuid: _id.uuid, seq: _id.seq };
+  return { id, after, token, readFrom, documents, rawBytes: bytes.rawBytes, storedBytes: bytes.storedBytes };
+}
+
+/**
+ * The documents of a slice: concatenated raw BSON, as they stood on the source.
+ * @throws LifeboatError `SliceMissing`, `SliceDamaged`; `StoreUnavailable` (retryable)
+ */
+export async function readSlice(stores: Stores, header: Pick<SliceHeader, 'id'>): Promise<Buffer> {
+  const { seq } = header.id;
+  try {
+    const record = await stores.slices.findOne({ _id: header.id });
+    if (!record) throw new LifeboatError('SliceMissing', `slice ${seq} of a collection is not in the sync store`);
+    const bytes = await loadBytes(stores.sliceParts, record.bytes);
+    if (!bytes) throw new LifeboatError('SliceDamaged', `slice ${seq} of a collection does not match its checksum`);
+    return bytes;
+  } catch (error) {
+    throw castDriverError(error, 'store', `reading slice ${seq} of a collection`);
+  }
+}
+
+export interface NewSlice {
+  readonly id: SliceRecord['_id'];
+  readonly after: Buffer | Binary | null;
+  readonly token: Buffer | Binary | null;
+  readonly readFrom: ReadFrom;
+  readonly documents: number;
+  readonly bytes: StoredBytes;
+  readonly epoch: number;
+}
+
+/**
+ * Stores the header of a slice whose bytes were stored before; that makes the slice be. False when another writer
+ * has stored the slice of that number.
+ */
+export async function insertSlice(stores: Stores, slice: NewSlice): Promise<boolean> {
+  const { id, after, token, readFrom, documents, bytes, epoch } = slice;
+  const record: SliceRecord = {
+    _id: id,
+    after: toBinary(after),
+    token: toBinary(token),
+    readFrom: { host: readFrom.host, initialSyncId: readFrom.initialSyncId },
+    documents,
+    bytes,
+    epoch,
+    storedAt: new Date(),
+  };
+  try {
+    await stores.slices.insertOne(record);
+    return true;
+  } catch (error) {
+    if (!(error instanceof MongoServerError) || error.code !== DUPLICATE_KEY) {
+      throw castDriverError(error, 'store', 'storing a slice');
+    }
+  }
+  if (bytes.parts) await stores.sliceParts.deleteMany({ '_id.of': bytes.parts.id, incarnation: id.incarnation });
+  return false;
+}
+
+function toBinary(token: Buffer | Binary | null): Binary | null {
+  return token === null || token instanceof Binary ? token : new Binary(token);
+}
