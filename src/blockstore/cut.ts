@@ -5,8 +5,9 @@ import { sha256 } from '../stores/bytes.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { ManifestRecord } from '../stores/records.ts';
 import { BLOCK_BYTES } from './blocks.ts';
-import { filesToCut, PieceReader } from './head-files.ts';
-import { ManifestWriter } from './manifest.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import { filesToCut, lockedCheckpoint, PieceReader, type HeadFile } from './head-files.ts';
+import { isMetadata, ManifestWriter } from './manifest.ts';
 import { ParentBlocks } from './parent.ts';
 import { Meter } from './rate.ts';
 import { BlockWriter } from './write-blocks.ts';
@@ -38,24 +39,30 @@ export async function cutHead(stores: Stores, locked: LockedHead, request: CutRe
   const reader = new PieceReader();
   await using parent = new ParentBlocks(stores, request.parent);
   let blocks = 0;
-  try {
-    for (const file of files) {
-      for await (const piece of reader.read(locked.dbpath, file)) {
-        request.signal.throwIfAborted();
-        for (let at = 0; at < piece.bytes.length; at += BLOCK_BYTES) {
-          const raw = piece.bytes.subarray(at, at + BLOCK_BYTES);
-          const hash = sha256(raw);
-          const offset = piece.offset + at;
-          await parent.moveTo(file.path, offset);
-          if (parent.has(file.path, offset, hash)) writer.countReused();
-          else await writer.add(hash, raw);
-          await manifest.add(file.path, file.bytes, offset, hash);
-          blocks += 1;
-        }
-        request.report(meter.add(piece.bytes.length));
+  const cutFile = async (file: HeadFile): Promise<void> => {
+    for await (const piece of reader.read(locked.dbpath, file)) {
+      request.signal.throwIfAborted();
+      for (let at = 0; at < piece.bytes.length; at += BLOCK_BYTES) {
+        const raw = piece.bytes.subarray(at, at + BLOCK_BYTES);
+        const hash = sha256(raw);
+        const offset = piece.offset + at;
+        await parent.moveTo(file.path, offset);
+        if (parent.has(file.path, offset, hash)) writer.countReused();
+        else await writer.add(hash, raw);
+        await manifest.add(file.path, file.bytes, offset, hash);
+        blocks += 1;
       }
-      await manifest.endFile(file.path, file.bytes);
+      request.report(meter.add(piece.bytes.length));
     }
+    await manifest.endFile(file.path, file.bytes);
+  };
+  try {
+    const checkpoint = await lockedCheckpoint(locked.dbpath);
+    for (const file of files.filter(({ path }) => isMetadata(path))) await cutFile(file);
+    if ((await lockedCheckpoint(locked.dbpath)) !== checkpoint) {
+      throw new LifeboatError('SnapshotLockLost', 'the head made a checkpoint while its metadata was read');
+    }
+    for (const file of files.filter(({ path }) => !isMetadata(path))) await cutFile(file);
     await writer.flush();
     const parts = await manifest.finish();
     return { ...parts, files: files.length, logicalBytes, blocks, ...writer.counts };

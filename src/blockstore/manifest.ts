@@ -2,7 +2,7 @@
  * Manifests: which blocks, in which order, make the files of a snapshot.
  *
  * The block hashes stand in parts, written while the files are cut; the header is committed last and makes a snapshot
- * of them. Parts are numbered in the order of (path, offset), paths in the order of their UTF-16 code units.
+ * of them. Parts are numbered in the order of (path, offset), paths in the order of `comparePaths`.
  */
 import { createHash } from 'node:crypto';
 import { Binary } from 'mongodb';
@@ -32,8 +32,14 @@ export interface BlockPlace {
   readonly hash: Buffer;
 }
 
-/** The order of paths in a manifest; no locale has a say in it. */
+/** Files that say where in the others a checkpoint is. */
+export function isMetadata(path: string): boolean {
+  return path.startsWith('WiredTiger') && !path.includes('/');
+}
+
+/** The order of paths in a manifest: WiredTiger's metadata first (see cut.ts), then by UTF-16 code units. */
 export function comparePaths(a: string, b: string): number {
+  if (isMetadata(a) !== isMetadata(b)) return isMetadata(a) ? -1 : 1;
   return a < b ? -1 : a > b ? 1 : 0;
 }
 

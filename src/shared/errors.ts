@@ -278,6 +278,12 @@ const kinds = {
     retryable: false,
     fix: 'Set LIFEBOAT_MONGOD or daemon.mongod, or put mongod on the PATH of the worker.',
   },
+  HeadMissing: {
+    code: 'LB4011',
+    owner: 'operator',
+    retryable: false,
+    fix: 'The daemon no longer has the data of the head. Run `lifeboat backup resync NAME`; its snapshots stay.',
+  },
 
   // 5: snapshots
   UnknownSnapshot: {
@@ -347,6 +353,12 @@ const kinds = {
     owner: 'operator',
     retryable: false,
     fix: 'The restored files did not prove sound and were not handed over. Restore another snapshot and report the message.',
+  },
+  ProofInterrupted: {
+    code: 'LB6006',
+    owner: 'nobody',
+    retryable: true,
+    fix: 'The mongod that proves the restored files ended early; the restore goes on by itself. Read the log named in the message if it comes again.',
   },
   UnknownRestore: {
     code: 'LB6005',

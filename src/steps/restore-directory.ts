@@ -1,7 +1,15 @@
 /** Step: bring a snapshot back as a directory that `mongod` starts on. */
-import { LifeboatError } from '../shared/errors.ts';
-import type { RestoreSummary } from '../shared/messages.ts';
+import { readManifest, readRuns } from '../blockstore/manifest.ts';
+import { fromTimestamp } from '../mongo/positions.ts';
+import { fillFiles, proveFiles } from '../restore/files.ts';
+import { proveDbpath } from '../restore/proof.ts';
+import { RestoreRun, storedSummary, summaryOfRestore } from '../restore/record.ts';
+import { castTargetError, RestoreTarget } from '../restore/target.ts';
+import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
+import type { Progress, RestoreSummary } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';
+import { takeLease } from '../stores/leases.ts';
+import type { ManifestRecord } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
 
 export interface RestoreParts {
@@ -21,16 +29,132 @@ export interface RestoreRequest {
 }
 
 /**
+ * Runs of this process by the directory they write to. A run that Temporal gave up may still be at work when its retry
+ * begins, and no store can fence the file system: the retry ends it and waits until it is gone. Two processes never
+ * meet here, because a daemon's folder is locked and a restore stays on its daemon's queue.
+ */
+const running = new Map<string, { readonly stop: AbortController; readonly gone: Promise<unknown> }>();
+
+/**
  * Restores `snapshot` into `path`, proves it (hashes, a started mongod, `validate` of every collection) and hands it
  * over; until then mongod refuses to start on it.
  * @throws LifeboatError `TargetNotEmpty`, `TargetUnusable`, `UnknownSnapshot`, `BlockDamaged`, `BlockMissing`,
- *   `ManifestDamaged`, `RestoreProofFailed`; `TargetFull`, `StoreUnavailable`, `FenceLost` (retryable)
+ *   `ManifestDamaged`, `RestoreProofFailed`; `TargetFull`, `ProofInterrupted`, `StoreUnavailable`, `FenceLost` (retryable)
  */
 export async function restoreDirectory(
   ctx: StepContext,
   parts: RestoreParts,
   request: RestoreRequest,
 ): Promise<RestoreSummary> {
-  void [ctx, parts, request];
-  return Promise.reject(new LifeboatError('NotBuiltYet', 'snapshots cannot be restored yet'));
+  const stop = new AbortController();
+  const earlier = running.get(request.path);
+  earlier?.stop.abort(new LifeboatError('FenceLost', `another run has taken over restore ${request.id}`));
+  const work = (earlier?.gone ?? Promise.resolve()).then(() =>
+    restoreAlone({ ...ctx, signal: AbortSignal.any([ctx.signal, stop.signal]) }, parts, request),
+  );
+  const entry = { stop, gone: work.catch(() => undefined) };
+  running.set(request.path, entry);
+  try {
+    return await work;
+  } finally {
+    if (running.get(request.path) === entry) running.delete(request.path);
+  }
+}
+
+async function restoreAlone(ctx: StepContext, parts: RestoreParts, request: RestoreRequest): Promise<RestoreSummary> {
+  const { stores, daemon } = parts;
+  const { id, snapshot, path } = request;
+  ctx.signal.throwIfAborted();
+  const { deployment } = await readManifest(stores, snapshot);
+  const asked = { _id: id, deployment, snapshot, destination: `dir:${path}`, daemon };
+  const run = await RestoreRun.begin(stores, asked);
+  const finished = run.record.state === 'done' ? summaryOfRestore(run.record) : null;
+  if (finished) return finished;
+  try {
+    const target = new RestoreTarget(path, id);
+    if (!(await isProven(run, target))) await fillAndProve(ctx, parts, request, run, target);
+    return await handOver(run, target);
+  } catch (error) {
+    const cast = castTargetError(error, path);
+    await noteFailure(run, cast);
+    throw cast;
+  }
+}
+
+/** Whether all that is left to do is moving, or to say that it is done. */
+async function isProven(run: RestoreRun, target: RestoreTarget): Promise<boolean> {
+  // The summary is written once the files are proven, and before the first of them is moved.
+  if (!run.record.summary) return false;
+  return (await target.stage()) === 'hand-over' || (await target.isHandedOver());
+}
+
+async function fillAndProve(
+  ctx: StepContext,
+  parts: RestoreParts,
+  { snapshot }: RestoreRequest,
+  run: RestoreRun,
+  target: RestoreTarget,
+): Promise<void> {
+  const { stores, daemon } = parts;
+  const { deployment } = run.record;
+  await using lease = await takeLease(stores, { purpose: 'restore', deployment, daemon, snapshot });
+  // Read again: only a snapshot that is there after the lease is held by it.
+  const manifest = await readManifest(stores, snapshot);
+  await checkManifest(stores, manifest);
+  const signal = AbortSignal.any([ctx.signal, lease.signal, run.signal]);
+  const report = (progress: Progress): void => {
+    ctx.report(progress);
+    run.report(progress);
+  };
+  await target.take();
+  await run.set({ stage: 'files' });
+  const files = { stores, manifest, folder: target.staging, signal, report };
+  const { fetchedBlocks, foundBlocks } = await fillFiles(files);
+  ctx.logger.info({ restore: run.record._id, fetchedBlocks, foundBlocks }, 'files restored');
+  await run.set({ stage: 'proof' });
+  await proveFiles(files);
+  const binary = await parts.mongodFor(manifest.mongodVersion);
+  await proveDbpath({ binary, dbpath: target.staging, logPath: target.proofLog, signal, report });
+  signal.throwIfAborted();
+  await run.set({ stage: 'hand-over', summary: await provenSummary(stores, run, manifest) });
+  await target.markProven();
+}
+
+/** Damage anywhere in the manifest is found before anything is written. */
+async function checkManifest(stores: Stores, manifest: ManifestRecord): Promise<void> {
+  for await (const run of readRuns(stores, manifest)) void run;
+}
+
+async function provenSummary(
+  stores: Stores,
+  run: RestoreRun,
+  manifest: ManifestRecord,
+): Promise<ReturnType<typeof storedSummary>> {
+  const now = await stores.now();
+  return storedSummary({
+    optime: fromTimestamp(manifest.optime.ts),
+    bytes: manifest.logicalBytes,
+    entriesReplayed: 0,
+    durationMs: now.getTime() - run.record.startedAt.getTime(),
+    verified: true,
+  });
+}
+
+async function handOver(run: RestoreRun, target: RestoreTarget): Promise<RestoreSummary> {
+  await run.set({ stage: 'hand-over' });
+  if ((await target.stage()) === 'hand-over') await target.handOver();
+  await run.set({ state: 'done', stage: 'done', progress: null, problem: null, endedAt: new Date() });
+  const summary = summaryOfRestore(run.record);
+  if (!summary) throw new LifeboatError('Internal', `restore ${run.record._id} was handed over without a summary`);
+  return summary;
+}
+
+/** What can be tried again stays `running`, with its problem; so does what was stopped from outside. */
+async function noteFailure(run: RestoreRun, error: unknown): Promise<void> {
+  if (!isLifeboatError(error)) return;
+  const { code, message, fix, retryable } = error;
+  const problem = { code, message, fix, since: new Date() };
+  const end = retryable ? {} : { state: 'failed' as const, endedAt: new Date() };
+  // The error itself is what the caller needs to know; a later run, or a store that is away, only loses the note of it.
+  await run.set({ problem, ...end }).catch(() => undefined);
 }

@@ -1,0 +1,104 @@
+/** The record of a restore: what was asked for, how far it is, how it went. */
+import { castDriverError } from '../mongo/errors.ts';
+import { fromTimestamp, toTimestamp } from '../mongo/positions.ts';
+import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
+import type { Progress, RestoreSummary } from '../shared/messages.ts';
+import type { Stores } from '../stores/connect.ts';
+import type { RestoreRecord } from '../stores/records.ts';
+
+/** Progress is written at most this often, in milliseconds. */
+const WRITE_EVERY_MS = 2_000;
+
+type Asked = Pick<RestoreRecord, '_id' | 'deployment' | 'snapshot' | 'destination' | 'daemon'>;
+
+export function summaryOfRestore({ _id: id, destination, summary }: RestoreRecord): RestoreSummary | null {
+  if (!summary) return null;
+  const { optime, bytes, entriesReplayed, durationMs, verified } = summary;
+  return { id, destination, optime: fromTimestamp(optime), bytes, entriesReplayed, durationMs, verified };
+}
+
+export function storedSummary(
+  summary: Omit<RestoreSummary, 'id' | 'destination'>,
+): NonNullable<RestoreRecord['summary']> {
+  const { optime, bytes, entriesReplayed, durationMs, verified } = summary;
+  return { optime: toTimestamp(optime), bytes, entriesReplayed, durationMs, verified };
+}
+
+/** One run of a restore's step: the only one that may write the record until a later run begins. */
+export class RestoreRun {
+  readonly #stores: Stores;
+  #record: RestoreRecord;
+  #writtenAt = 0;
+  #writing: Promise<void> = Promise.resolve();
+  readonly #superseded = new AbortController();
+
+  private constructor(stores: Stores, record: RestoreRecord) {
+    this.#stores = stores;
+    this.#record = record;
+  }
+
+  /** As this run last wrote it. */
+  get record(): RestoreRecord {
+    return this.#record;
+  }
+
+  /** Aborted, with a `FenceLost` as its reason, when a write of progress found a later run. */
+  get signal(): AbortSignal {
+    return this.#superseded.signal;
+  }
+
+  /**
+   * Makes the record, or goes on with the one that is there.
+   * @throws LifeboatError `BadInput` when the id belongs to another restore
+   */
+  static async begin(stores: Stores, asked: Asked): Promise<RestoreRun> {
+    const { _id, ...rest } = asked;
+    try {
+      const record = await stores.restores.findOneAndUpdate(
+        { _id },
+        {
+          $setOnInsert: { ...rest, startedAt: await stores.now(), stage: 'files', progress: null, summary: null },
+          $inc: { attempt: 1 },
+        },
+        { upsert: true, returnDocument: 'after' },
+      );
+      if (!record) throw new LifeboatError('Internal', `restore ${_id} left no record`);
+      if (record.snapshot !== asked.snapshot || record.destination !== asked.destination) {
+        throw new LifeboatError('BadInput', `restore ${_id} is of another snapshot or to another place`);
+      }
+      const run = new RestoreRun(stores, record);
+      if (record.state !== 'done') await run.set({ state: 'running', problem: null, endedAt: null });
+      return run;
+    } catch (error) {
+      throw castDriverError(error, 'store', `beginning restore ${_id}`);
+    }
+  }
+
+  /** @throws LifeboatError `FenceLost` when a later run has begun */
+  async set(fields: Partial<Omit<RestoreRecord, '_id' | 'attempt'>>): Promise<void> {
+    // A write of progress that is still on its way must not come after this one.
+    await this.#writing;
+    await this.#write(fields);
+  }
+
+  async #write(fields: Partial<Omit<RestoreRecord, '_id' | 'attempt'>>): Promise<void> {
+    const { _id, attempt } = this.#record;
+    try {
+      const { matchedCount } = await this.#stores.restores.updateOne({ _id, attempt }, { $set: fields });
+      if (matchedCount === 0) throw new LifeboatError('FenceLost', `another run has taken over restore ${_id}`);
+      this.#record = { ...this.#record, ...fields };
+    } catch (error) {
+      throw castDriverError(error, 'store', `updating restore ${_id}`);
+    }
+  }
+
+  /** Writes progress now and then. A store that does not answer is no failure here: the work itself will meet it. */
+  report(progress: Progress): void {
+    const now = performance.now();
+    if (now - this.#writtenAt < WRITE_EVERY_MS) return;
+    this.#writtenAt = now;
+    this.#writing = this.#write({ progress }).catch((error: unknown) => {
+      if (isLifeboatError(error, 'FenceLost')) this.#superseded.abort(error);
+    });
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * The directory a restore goes to, and what it looks like on the way (design decision 12).
+ *
+ *     PATH/storage.bson        a text: this directory is incomplete; mongod refuses to start on it
+ *     PATH/.lifeboat-restore/  the data files, until they are proven
+ *     PATH/.lifeboat-proven/   the same folder under its next name: proven, its files are being moved up into PATH
+ *     PATH/.lifeboat-proof.log the log of the mongod that proved them
+ *
+ * Each step is one rename, so that whoever comes next can tell from the names alone where to go on.
+ */
+import { constants, type Stats } from 'node:fs';
+import { access, lstat, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { dirname, isAbsolute, join } from 'node:path';
+import { LifeboatError } from '../shared/errors.ts';
+
+const STORAGE = 'storage.bson';
+/** Where the placeholder is written before it gets its name. */
+const STORAGE_DRAFT = 'storage.bson.lifeboat';
+const STAGING = '.lifeboat-restore';
+const PROVEN = '.lifeboat-proven';
+const PROOF_LOG = '.lifeboat-proof.log';
+
+const OUT_OF_SPACE = new Set(['ENOSPC', 'EDQUOT']);
+const UNUSABLE = new Set([
+  'EACCES',
+  'EPERM',
+  'EROFS',
+  'ENOTDIR',
+  'ENAMETOOLONG',
+  'ELOOP',
+  'EISDIR',
+  'EFBIG',
+  'EEXIST',
+  'EIO',
+]);
+
+/** The same for each restore, with its id: how a rerun knows its own. */
+function placeholder(id: string): string {
+  return (
+    `This directory is incomplete: restore ${id} of Lifeboat has not finished, and mongod must not start on it.\n` +
+    `Run the restore on, or remove the whole directory.\n`
+  );
+}
+
+/** What an error of the file system means for a restore; any other error comes back as it is. */
+export function castTargetError(error: unknown, path: string): unknown {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (OUT_OF_SPACE.has(code)) {
+    return new LifeboatError('TargetFull', `the disk of ${path} is full (${code})`, { cause: error });
+  }
+  if (UNUSABLE.has(code)) {
+    return new LifeboatError('TargetUnusable', `${path} cannot be written to (${code})`, { cause: error });
+  }
+  return error;
+}
+
+/** Makes the names in a directory durable. */
+export async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** How far a restore is, by what stands in its directory. */
+export type TargetStage = 'files' | 'hand-over' | 'without marks';
+
+export class RestoreTarget {
+  readonly path: string;
+  readonly #id: string;
+
+  /**
+   * @param path absolute
+   * @param id of the restore
+   */
+  constructor(path: string, id: string) {
+    if (!isAbsolute(path)) throw new LifeboatError('TargetUnusable', `${path} is not an absolute path`);
+    this.path = path;
+    this.#id = id;
+  }
+
+  /** The dbpath that is filled and proven. */
+  get staging(): string {
+    return join(this.path, STAGING);
+  }
+
+  get proofLog(): string {
+    return join(this.path, PROOF_LOG);
+  }
+
+  /**
+   * Where this restore stands here: `without marks` when nothing of it is here, which is before its beginning or after
+   * its end.
+   */
+  async stage(): Promise<TargetStage> {
+    try {
+      if (await exists(join(this.path, PROVEN))) return 'hand-over';
+      return (await this.#holdsOurs()) ? 'files' : 'without marks';
+    } catch (error) {
+      throw castTargetError(error, this.path);
+    }
+  }
+
+  /** Whether a whole dbpath stands here. */
+  async isHandedOver(): Promise<boolean> {
+    return (await this.stage()) === 'without marks' && (await exists(join(this.path, STORAGE)));
+  }
+
+  /**
+   * Takes the directory: makes it when it is absent, and puts the placeholder there before anything else.
+   * @throws LifeboatError `TargetNotEmpty` when it holds anything but this same restore, `TargetUnusable`, `TargetFull`
+   */
+  async take(): Promise<void> {
+    try {
+      await mkdir(this.path, { recursive: true });
+      if (!(await this.#holdsOurs())) await this.#begin();
+      await access(this.path, constants.R_OK | constants.W_OK | constants.X_OK);
+      await mkdir(this.staging, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw castTargetError(error, this.path);
+    }
+  }
+
+  async #begin(): Promise<void> {
+    const draft = join(this.path, STORAGE_DRAFT);
+    const names = (await readdir(this.path)).filter((name) => name !== STORAGE_DRAFT);
+    if (names.length > 0) throw new LifeboatError('TargetNotEmpty', `${this.path} is not empty`);
+    const handle = await open(draft, 'w', 0o600);
+    try {
+      await handle.writeFile(placeholder(this.#id));
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(draft, join(this.path, STORAGE));
+    await syncFolder(this.path);
+    await syncFolder(dirname(this.path));
+  }
+
+  async #holdsOurs(): Promise<boolean> {
+    const file = join(this.path, STORAGE);
+    const found = await lstat(file).catch(absent);
+    if (!found?.isFile() || found.size > 4096) return false;
+    return (await readFile(file, 'utf8')) === placeholder(this.#id);
+  }
+
+  /** Marks the staged files as proven; from here on they are only moved. */
+  async markProven(): Promise<void> {
+    try {
+      await syncFolder(this.staging);
+      await rename(this.staging, join(this.path, PROVEN));
+      await syncFolder(this.path);
+    } catch (error) {
+      throw castTargetError(error, this.path);
+    }
+  }
+
+  /**
+   * Moves the proven files up, one rename each, the real `storage.bson` last and over the placeholder. Run again after
+   * a crash anywhere in it, it moves what is left.
+   */
+  async handOver(): Promise<void> {
+    const proven = join(this.path, PROVEN);
+    try {
+      await rm(this.proofLog, { force: true });
+      for (const name of await readdir(proven)) {
+        if (name !== STORAGE) await rename(join(proven, name), join(this.path, name));
+      }
+      await syncFolder(this.path);
+      if (await exists(join(proven, STORAGE))) await rename(join(proven, STORAGE), join(this.path, STORAGE));
+      await syncFolder(this.path);
+      await rmdir(proven);
+      await syncFolder(this.path);
+    } catch (error) {
+      throw castTargetError(error, this.path);
+    }
+  }
+
+  /** Removes everything of an unfinished restore; the directory stays, empty. Does nothing when it holds none of ours. */
+  async clear(): Promise<void> {
+    try {
+      if (!(await this.#holdsOurs())) return;
+      const names = (await readdir(this.path)).filter((name) => name !== STORAGE);
+      for (const name of names) await rm(join(this.path, name), { recursive: true, force: true });
+      // The placeholder last: without it what is left would not be known as ours.
+      await rm(join(this.path, STORAGE), { force: true });
+    } catch (error) {
+      throw castTargetError(error, this.path);
+    }
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(absent)) !== undefined;
+}
+
+function absent(error: unknown): Stats | undefined {
+  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+  throw error;
+}
