@@ -32,11 +32,11 @@ export async function mongodVersion(path: string): Promise<string> {
  */
 export async function mongodFor(
   version: string,
-  configured: Readonly<Record<string, string>> = {},
+  configured: ReadonlyMap<string, string> = new Map(),
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<string> {
   const major = majorVersion(version);
-  const path = configured[major] ?? (await findMongod(env));
+  const path = configured.get(major) ?? (await findMongod(env));
   const found = await mongodVersion(path);
   if (majorVersion(found) === major) return path;
   throw new LifeboatError('UnsupportedVersion', `${path} is version ${found}, and the data is of ${version}`);

@@ -423,6 +423,18 @@ const kinds = {
     retryable: true,
     fix: 'The work goes on without you; ask for its state again, or wait longer with --timeout.',
   },
+  Interrupted: {
+    code: 'LB7010',
+    owner: 'nobody',
+    retryable: true,
+    fix: 'Work that was started goes on without you; ask for its state, or run the command again.',
+  },
+  WorkCancelled: {
+    code: 'LB7011',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Somebody ended the work; start it again if it is still wanted.',
+  },
 
   // 9: internal
   Internal: {

@@ -63,6 +63,7 @@ const RESYNC_NEEDED: ReadonlySet<string> = new Set(
       'SliceDamaged',
       'SliceMissing',
       'Diverged',
+      'HeadMissing',
       'EntryNotSupported',
       'IndexBuildFailed',
     ] satisfies ErrorName[]

@@ -1,0 +1,199 @@
+/**
+ * The daemon: what one worker process holds open between its activities. The configuration as it is now, the stores,
+ * the sources, the heads, and the boards on which people read how it goes.
+ */
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { watchableConfig, type WatchedConfig } from '../config/load.ts';
+import type { Config, DeploymentConfig } from '../config/schema.ts';
+import { deploymentUri, unknownDeployment } from '../config/uris.ts';
+import { mongodFor } from '../mongod/binary.ts';
+import { Arrivals } from '../oplogstore/arrivals.ts';
+import { isLifeboatError } from '../shared/errors.ts';
+import type { MemberClaim } from '../shared/messages.ts';
+import { daemonTaskQueue } from '../shared/names.ts';
+import { openSource, type Source } from '../source/connect.ts';
+import { fenceOf } from '../stores/claims.ts';
+import { openStores, type StoreUris, type Stores } from '../stores/connect.ts';
+import { updateMember } from '../stores/members.ts';
+import { ProgressBoard, TroubleBoard } from './boards.ts';
+import { takeDataDir, type DataDir } from './data-dir.ts';
+import { Heads } from './heads.ts';
+import { recordTrouble } from './phases.ts';
+import { slicesFrom, type SliceTimes } from './slices.ts';
+
+export interface DaemonOptions {
+  readonly configFile: string | undefined;
+  readonly home: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly logger: Logger;
+  /** Where the stores are, as the configuration or the embedded blockstore says. */
+  readonly storeUris: (config: Config) => Promise<StoreUris>;
+}
+
+const GIB = 2 ** 30;
+
+export class Daemon {
+  readonly id: string;
+  readonly taskQueue: string;
+  readonly logger: Logger;
+  readonly slices: SliceTimes;
+  readonly heads: Heads;
+  readonly #options: DaemonOptions;
+  readonly #dataDir: DataDir;
+  readonly #config: WatchedConfig;
+  readonly #arrivals = new Map<string, Arrivals>();
+  readonly #progress = new Map<string, ProgressBoard>();
+  readonly #troubles = new Map<string, TroubleBoard>();
+  readonly #sources = new Map<string, { readonly key: string; readonly source: Promise<Source> }>();
+  #stores: { readonly key: string; readonly stores: Promise<Stores> } | undefined;
+
+  private constructor(options: DaemonOptions, dataDir: DataDir, config: WatchedConfig) {
+    this.id = dataDir.daemonId;
+    this.taskQueue = daemonTaskQueue(this.id);
+    this.logger = options.logger.child({ daemon: this.id });
+    this.slices = slicesFrom(options.env);
+    this.#options = options;
+    this.#dataDir = dataDir;
+    this.#config = config;
+    this.heads = new Heads({
+      daemon: this.id,
+      dataDir: dataDir.path,
+      logger: this.logger,
+      mongod: async ({ source }) => ({
+        binary: await this.mongodFor(source.version),
+        cacheGiB: (await this.config()).daemon.headCacheBytes / GIB,
+      }),
+    });
+  }
+
+  /**
+   * Reads the configuration and takes the data directory for this process.
+   * @throws LifeboatError what loadConfig and takeDataDir throw
+   */
+  static async open(options: DaemonOptions): Promise<Daemon> {
+    const watched = await watchableConfig({ file: options.configFile });
+    const { config } = await watched.read();
+    const path = config.daemon.dataDir ?? join(options.home, 'daemon');
+    return new Daemon(options, await takeDataDir(path, config.daemon.id ?? undefined), watched);
+  }
+
+  /** The configuration as its file has it now; an edit with a mistake is told in the log and not followed. */
+  async config(): Promise<Config> {
+    const { config, problem } = await this.#config.read();
+    if (problem) this.logger.warn({ code: problem.code }, `${problem.message}; the edit is not in effect`);
+    return config;
+  }
+
+  /** @throws LifeboatError `UnknownDeployment` */
+  async deployment(name: string): Promise<DeploymentConfig> {
+    const config = await this.config();
+    const deployment = config.deployments.get(name);
+    if (!deployment) throw unknownDeployment(config, name);
+    return deployment;
+  }
+
+  /** The stores, connected when they are first asked for, and anew when their URIs were edited. */
+  async stores(): Promise<Stores> {
+    const uris = await this.#options.storeUris(await this.config());
+    const key = JSON.stringify(uris);
+    if (this.#stores?.key !== key) {
+      const old = this.#stores;
+      this.#stores = { key, stores: openStores(uris, `lifeboat ${this.id}`) };
+      void old?.stores.then((stores) => stores.close()).catch(() => undefined);
+    }
+    const opening = this.#stores;
+    try {
+      return await opening.stores;
+    } catch (error) {
+      if (this.#stores === opening) this.#stores = undefined;
+      throw error;
+    }
+  }
+
+  /** The source of a deployment, connected when it is first asked for, and anew when its URI was edited. */
+  async source(name: string): Promise<Source> {
+    const { readFrom } = await this.deployment(name);
+    const uri = deploymentUri(await this.config(), name, this.#options.env);
+    const key = `${readFrom} ${uri}`;
+    const known = this.#sources.get(name);
+    if (known && known.key !== key) {
+      this.#sources.delete(name);
+      void known.source.then((source) => source.close()).catch(() => undefined);
+    }
+    const opening = this.#sources.get(name) ?? { key, source: openSource({ name, uri, readFrom }) };
+    this.#sources.set(name, opening);
+    try {
+      return await opening.source;
+    } catch (error) {
+      if (this.#sources.get(name) === opening) this.#sources.delete(name);
+      throw error;
+    }
+  }
+
+  /** Lets go of a source, so that the next activity connects anew. */
+  async closeSource(name: string): Promise<void> {
+    const known = this.#sources.get(name);
+    this.#sources.delete(name);
+    await known?.source.then((source) => source.close()).catch(() => undefined);
+  }
+
+  /** The path of a mongod that opens files of mongod `version`. */
+  async mongodFor(version: string): Promise<string> {
+    return mongodFor(version, (await this.config()).daemon.mongod, this.#options.env);
+  }
+
+  arrivals(key: string): Arrivals {
+    return kept(this.#arrivals, key, () => new Arrivals());
+  }
+
+  /** The progress of a member under that claim. */
+  progress(member: MemberClaim): ProgressBoard {
+    return kept(this.#progress, `${member.key} ${member.incarnation} ${member.epoch}`, () => {
+      const fence = fenceOf(member);
+      return new ProgressBoard((progress) =>
+        this.#quietly(async () => {
+          const stores = await this.stores();
+          await updateMember(stores, fence, { progress: progress && { ...progress, at: new Date() } });
+        }),
+      );
+    });
+  }
+
+  troubles(deployment: string): TroubleBoard {
+    return kept(
+      this.#troubles,
+      deployment,
+      () =>
+        new TroubleBoard((trouble) =>
+          this.#quietly(async () => recordTrouble(await this.stores(), deployment, trouble)),
+        ),
+    );
+  }
+
+  /** Closes everything; afterwards another worker may take the data directory. */
+  async close(): Promise<void> {
+    await this.heads.closeAll();
+    await Promise.all([...this.#sources.keys()].map((name) => this.closeSource(name)));
+    await this.#stores?.stores.then((stores) => stores.close()).catch(() => undefined);
+    this.#dataDir.release();
+  }
+
+  /** What people read is worth no failure: a store that does not answer shows in the work itself. */
+  async #quietly(write: () => Promise<void>): Promise<void> {
+    try {
+      await write();
+    } catch (error) {
+      const code = isLifeboatError(error) ? error.code : undefined;
+      this.logger.debug({ code }, 'the state of the work could not be written');
+    }
+  }
+}
+
+function kept<V>(map: Map<string, V>, key: string, make: () => V): V {
+  const known = map.get(key);
+  if (known !== undefined) return known;
+  const made = make();
+  map.set(key, made);
+  return made;
+}

@@ -1,0 +1,157 @@
+/** The activities of one daemon, each a thin edge around a step. */
+import { fromStoredPosition } from '../mongo/positions.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import { applyEntries } from '../steps/apply-entries.ts';
+import { beginSync } from '../steps/begin-sync.ts';
+import { buildHead } from '../steps/build-head.ts';
+import type { StepContext } from '../steps/context.ts';
+import { copySource } from '../steps/copy-source.ts';
+import { finishSync } from '../steps/finish-sync.ts';
+import { restoreDirectory } from '../steps/restore-directory.ts';
+import { tailOplog } from '../steps/tail-oplog.ts';
+import { takeSnapshot } from '../steps/take-snapshot.ts';
+import { verifySnapshot } from '../steps/verify-snapshot.ts';
+import { claimBackup, claimDaemon, claimHead, fenceOf } from '../stores/claims.ts';
+import { readMember } from '../stores/members.ts';
+import type { ProgressSource } from './boards.ts';
+import type { Daemon } from './daemon.ts';
+import { discardIncarnation } from './discard.ts';
+import { asActivity, type EdgeObserver } from './edge.ts';
+import { headWhileRoutine } from './routine-head.ts';
+import { writePhase } from './phases.ts';
+import { prepareMember } from './prepare.ts';
+import { abandonRestore, requireSnapshotOf } from './restores.ts';
+import type { DaemonActivities, MemberWork, SharedActivities } from './types.ts';
+
+/** What the shared task queue runs. */
+export function createSharedActivities(daemon: Daemon): SharedActivities {
+  return {
+    claim: (request) =>
+      asActivity(daemon.logger, async () => {
+        const stores = await daemon.stores();
+        switch (request.purpose) {
+          case 'backup':
+            return claimBackup(stores, { ...request, claimant: daemon.id });
+          case 'head':
+            return claimHead(stores, request.deployment);
+          case 'anywhere':
+            return claimDaemon(stores, daemon.id, request.daemon);
+        }
+      }),
+  };
+}
+
+/** What the daemon's own task queue runs. */
+export function createDaemonActivities(daemon: Daemon): DaemonActivities {
+  const { id, logger, slices } = daemon;
+
+  /** A step of a backup: its troubles are shown in the status, and its progress if `shown` names it. */
+  const ofBackup = <W extends { readonly deployment: string }, T>(
+    name: keyof DaemonActivities,
+    run: (ctx: StepContext, work: W) => Promise<T>,
+  ): ((work: W) => Promise<T>) => {
+    return (work) => asActivity(logger, (ctx) => run(ctx, work), troublesOf(daemon, name, work.deployment));
+  };
+  const withProgress = <W extends MemberWork, T>(
+    name: keyof DaemonActivities & ProgressSource,
+    run: (ctx: StepContext, work: W) => Promise<T>,
+  ): ((work: W) => Promise<T>) => {
+    return (work) =>
+      asActivity(logger, (ctx) => run(ctx, work), {
+        ...troublesOf(daemon, name, work.deployment),
+        progress: (progress) => daemon.progress(work.member).report(name, progress),
+        ended: () => daemon.progress(work.member).ended(name),
+      });
+  };
+
+  return {
+    recordPhase: ofBackup('recordPhase', async (_ctx, change) => {
+      await writePhase(await daemon.stores(), change);
+    }),
+    prepareMember: ofBackup('prepareMember', (ctx, work) => prepareMember(ctx, daemon, work)),
+    releaseMember: ofBackup('releaseMember', async (_ctx, { deployment, member }: MemberWork) => {
+      await daemon.heads.release(fenceOf(member));
+      await daemon.closeSource(deployment);
+    }),
+    discardIncarnation: ofBackup('discardIncarnation', async (ctx, { member, incarnation }) => {
+      await discardIncarnation(ctx, await daemon.stores(), fenceOf(member), incarnation);
+    }),
+
+    beginSync: ofBackup('beginSync', async (ctx, { deployment, member }: MemberWork) => {
+      const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
+      await beginSync(ctx, { stores, source, fence: fenceOf(member) });
+    }),
+    copySource: withProgress('copySource', async (ctx, { deployment, member }: MemberWork) => {
+      const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
+      const { slicesInFlight } = (await daemon.config()).limits;
+      const parts = { stores, source, fence: fenceOf(member), slicesInFlight };
+      const { finished } = await copySource(ctx, parts, { maxMs: slices.load });
+      return { finished };
+    }),
+    buildHead: withProgress('buildHead', async (ctx, { member }: MemberWork) => {
+      const stores = await daemon.stores();
+      const fence = fenceOf(member);
+      const head = await daemon.heads.of(stores, fence);
+      return buildHead(ctx, { stores, fence, head }, { maxMs: slices.load });
+    }),
+    tailOplog: ofBackup('tailOplog', async (ctx, { deployment, member }: MemberWork) => {
+      const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
+      const parts = { stores, source, fence: fenceOf(member), arrivals: daemon.arrivals(member.key) };
+      const { through } = await tailOplog(ctx, parts, { maxMs: slices.follow });
+      return { through: through?.ts ?? null };
+    }),
+    applyEntries: withProgress('applyEntries', async (ctx, { deployment, member, toStop }) => {
+      const stores = await daemon.stores();
+      const fence = fenceOf(member);
+      const head = await daemon.heads.of(stores, fence);
+      const { pointInTimeWindowMs: windowMs } = await daemon.deployment(deployment);
+      const parts = { stores, fence, head, arrivals: daemon.arrivals(member.key), windowMs };
+      const { sync } = await readMember(stores, fence);
+      if (toStop && !sync?.stop) throw new LifeboatError('Internal', `${member.key} has no stop point yet`);
+      const until = toStop && sync?.stop ? { until: fromStoredPosition(sync.stop) } : {};
+      const { position, caughtUp } = await applyEntries(ctx, parts, { maxMs: slices.follow, ...until });
+      return { appliedThrough: position.appliedThrough.ts, finished: caughtUp };
+    }),
+    finishSync: withProgress('finishSync', async (ctx, { member }: MemberWork) => {
+      const stores = await daemon.stores();
+      const fence = fenceOf(member);
+      await finishSync(ctx, { stores, fence, head: await daemon.heads.of(stores, fence) });
+    }),
+
+    majorityOptime: ofBackup('majorityOptime', async (_ctx, { deployment }: MemberWork) => {
+      const { ts } = await (await daemon.source(deployment)).majorityPosition();
+      return ts;
+    }),
+    takeSnapshot: withProgress('takeSnapshot', async (ctx, { deployment, member, minimum, first }) => {
+      const stores = await daemon.stores();
+      const fence = fenceOf(member);
+      const owner = await daemon.heads.of(stores, fence);
+      const { source } = await readMember(stores, fence);
+      const head = first ? owner : headWhileRoutine(owner, stores, deployment);
+      const parts = { stores, fence, head, deployment, member: member.member, source, daemon: id };
+      return takeSnapshot(ctx, parts, { minimum });
+    }),
+
+    restoreDirectory: (work) =>
+      asActivity(logger, async (ctx) => {
+        const stores = await daemon.stores();
+        await requireSnapshotOf(stores, work.deployment, work.snapshot);
+        const mongodFor = (version: string): Promise<string> => daemon.mongodFor(version);
+        return restoreDirectory(ctx, { stores, daemon: id, mongodFor }, work);
+      }),
+    abandonRestore: (ending) =>
+      asActivity(logger, async () => abandonRestore(await daemon.stores(), { ...ending, daemon: id })),
+    verifySnapshot: (request) =>
+      asActivity(logger, async (ctx) => verifySnapshot(ctx, { stores: await daemon.stores(), daemon: id }, request)),
+  };
+}
+
+function troublesOf(daemon: Daemon, activity: keyof DaemonActivities, deployment: string): EdgeObserver {
+  const board = daemon.troubles(deployment);
+  return {
+    progress: () => undefined,
+    well: () => void board.clear(activity),
+    troubled: (error) => void board.raise(activity, error),
+    ended: () => undefined,
+  };
+}

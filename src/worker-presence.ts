@@ -1,0 +1,57 @@
+/** A daemon's record in the stores, for as long as its worker runs. */
+import { readFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Daemon } from './activities/daemon.ts';
+import { isLifeboatError } from './shared/errors.ts';
+import { DAEMON_HEARTBEAT_MS, registerDaemon, touchDaemon } from './stores/daemons.ts';
+
+export class Presence {
+  readonly #daemon: Daemon;
+  #registered = false;
+
+  constructor(daemon: Daemon) {
+    this.#daemon = daemon;
+  }
+
+  /**
+   * Registers the daemon. Stores that do not answer yet are waited for later.
+   * @throws LifeboatError when a store refuses the daemon: that does not pass by itself
+   */
+  async begin(): Promise<void> {
+    try {
+      await this.#tell();
+    } catch (error) {
+      if (!isLifeboatError(error) || !error.retryable) throw error;
+      this.#daemon.logger.warn({ code: error.code }, error.message);
+    }
+  }
+
+  /** Says every few seconds that the daemon is there, until `signal` is aborted. */
+  async keep(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await delay(DAEMON_HEARTBEAT_MS, undefined, { signal }).catch(() => undefined);
+      if (signal.aborted) return;
+      try {
+        await this.#tell();
+      } catch (error) {
+        const code = isLifeboatError(error) ? error.code : undefined;
+        this.#daemon.logger.warn({ code }, 'the daemon could not say that it is there');
+      }
+    }
+  }
+
+  async #tell(): Promise<void> {
+    const { id } = this.#daemon;
+    const stores = await this.#daemon.stores();
+    if (this.#registered) return touchDaemon(stores, id);
+    await registerDaemon(stores, { id, host: hostname(), pid: process.pid, version: await packageVersion() });
+    this.#registered = true;
+  }
+}
+
+/** The package's file lies beside `src` and beside `dist`. */
+async function packageVersion(): Promise<string> {
+  const text = await readFile(new URL('../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
