@@ -84,7 +84,7 @@ before(async () => {
     await fillTen(client, 'indexes', name);
     await client.db('indexes').collection(name).createIndex({ n: 1 });
   }
-  for (const name of ['gone', 'recreated', 'to be a view', 'later', 'validated', 'rebuilt'])
+  for (const name of ['gone', 'recreated', 'to be a view', 'later', 'validated'])
     await fillTen(client, 'names', name);
   await client.db('names').createCollection('collated', { collation: { locale: 'de' } });
   await client.db('names').createCollection('view', { viewOn: 'gone', pipeline: [{ $match: { n: { $gt: 3 } } }] });
@@ -269,17 +269,6 @@ test('a difference in options, UUIDs, types, views and names is found', async ()
     uuids: false,
   });
   assert.equal(saysOf(without, 'names.recreated'), '');
-});
-
-test('a collection without its index on _id is still compared document by document', async () => {
-  const db = twin.client.db('names');
-  const { info } = (await db.listCollections({ name: 'rebuilt' }).toArray())[0] as { info: { uuid: Binary } };
-  await db.collection('rebuilt').rename('rebuilt once');
-  await db.command({ create: 'rebuilt', autoIndexId: false }).catch(() => undefined);
-  assert.ok(info.uuid);
-  const report = await prove();
-  assert.match(saysOf(report, 'names.rebuilt'), /missing (10|1)/);
-  assert.equal(saysOf(report, 'names.rebuilt once'), 'namespace-extra 1');
 });
 
 test('another natural order, and other bytes, of a capped collection are found', async () => {

@@ -229,8 +229,9 @@ class Proof {
 
   async #read(pair: Pair, uuid: string, readConcern: Document): Promise<DocumentsCompared> {
     const { db, name } = pair.source;
+    // Natural order is part of what a capped collection is; any other collection has an index on _id.
     const growing = pair.source.options.has('capped');
-    const order = inOrderOfId(pair) ? { sort: { _id: 1 }, hint: { _id: 1 } } : { hint: { $natural: 1 } };
+    const order = growing ? { hint: { $natural: 1 } } : { sort: { _id: 1 }, hint: { _id: 1 } };
     await using source = new RawCursor(this.#source.db(db), {
       find: uuidBinary(uuid),
       ...order,
@@ -274,12 +275,4 @@ class Proof {
 
 function byNamespace(a: { readonly namespace: string }, b: { readonly namespace: string }): number {
   return a.namespace < b.namespace ? -1 : a.namespace > b.namespace ? 1 : 0;
-}
-
-/** Natural order is part of what a capped collection is; and without an index on `_id` there is no other. */
-function inOrderOfId({ source, copy, sourceIndexes, copyIndexes }: Pair): boolean {
-  if (source.options.has('capped')) return false;
-  const hasIdOrder = ({ options }: Namespace, indexes: Indexes): boolean =>
-    indexes.has('_id_') || options.has('clusteredIndex');
-  return hasIdOrder(source, sourceIndexes) && hasIdOrder(copy, copyIndexes);
 }

@@ -1,5 +1,5 @@
 /** What a database that people have used for years may hold: the data that a workload starts from. */
-import { Binary, MongoServerError, type Db, type MongoClient } from 'mongodb';
+import { Binary, MongoServerError, type Db, type Document, type MongoClient } from 'mongodb';
 import type { MongodAddress } from '../../src/mongod/process.ts';
 import type { Random } from './random.ts';
 import { double, fields, int32, int64, RawWire, rawArray, rawDocument, text, type RawField } from './raw-wire.ts';
@@ -21,7 +21,7 @@ export const SMALL_BASE: BaseSize = { items: 2_000, tiny: 5_000, huge: 0, collec
 const HUGE_BYTES = 16 * 1024 * 1024 - 64;
 
 /** A document of `base.items`: nested, with arrays, every usual type, and keys that look like numbers. */
-export function item(random: Random, id: number): Record<string, unknown> {
+export function item(random: Random, id: number): Document & { readonly _id: number } {
   return {
     _id: id,
     sku: `sku-${random.below(1_000)}`,
