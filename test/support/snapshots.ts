@@ -46,7 +46,6 @@ export async function startLockableMongod(extraArgs: readonly string[] = []): Pr
   let mongod = await start();
   let client = await MongoClient.connect(mongod.uri);
   let second = Math.floor(Date.now() / 1000);
-  const version = String((await client.db('admin').command({ buildInfo: 1 }))['version']);
   return {
     get client() {
       return client;
@@ -57,23 +56,8 @@ export async function startLockableMongod(extraArgs: readonly string[] = []): Pr
     dbpath,
     async lock(minimum) {
       second = Math.max(second + 1, minimum.t);
-      const ts = { t: second, i: 1 };
-      await client.db('admin').command({ fsync: 1, lock: true });
       const holder = mongod;
-      let released = false;
-      return {
-        dbpath,
-        position: { appliedThrough: { ts, term: 1 }, oplogFrom: { ts, term: 1 }, inconsistentUntil: null },
-        wallTime: new Date(second * 1000),
-        mongodVersion: version,
-        files: () => filesOf(dbpath),
-        stillHeld: () => Promise.resolve(!released && holder === mongod && isAlive(holder.pid)),
-        async release() {
-          if (released) return;
-          released = true;
-          if (holder === mongod && isAlive(holder.pid)) await client.db('admin').command({ fsyncUnlock: 1 });
-        },
-      };
+      return lockMongod({ client, dbpath, second, isAlive: () => holder === mongod && isAlive(holder.pid) });
     },
     async restart() {
       await client.close();
@@ -87,6 +71,32 @@ export async function startLockableMongod(extraArgs: readonly string[] = []): Pr
       mongod.kill('SIGKILL');
       await mongod.exited;
       await folder[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Locks a mongod with fsyncLock; it is at the first optime of `second`. */
+export async function lockMongod(held: {
+  readonly client: MongoClient;
+  readonly dbpath: string;
+  readonly second: number;
+  readonly isAlive: () => boolean;
+}): Promise<LockedHead> {
+  const { client, dbpath, second } = held;
+  const admin = client.db('admin');
+  await admin.command({ fsync: 1, lock: true });
+  const ts = { t: second, i: 1 };
+  let released = false;
+  return {
+    dbpath,
+    position: { appliedThrough: { ts, term: 1 }, oplogFrom: { ts, term: 1 }, inconsistentUntil: null },
+    wallTime: new Date(second * 1000),
+    mongodVersion: String((await admin.command({ buildInfo: 1 }))['version']),
+    files: () => filesOf(dbpath),
+    stillHeld: () => Promise.resolve(!released && held.isAlive()),
+    async release() {
+      if (!released && held.isAlive()) await admin.command({ fsyncUnlock: 1 });
+      released = true;
     },
   };
 }
@@ -111,12 +121,24 @@ async function filesOf(dbpath: string): Promise<{ path: string; bytes: number }[
   return files;
 }
 
-/** A context that keeps what was reported. */
+/** A context that keeps what was reported and logged. */
+export interface TestContext extends StepContext {
+  readonly reports: Progress[];
+  readonly logs: Readonly<Record<string, unknown>>[];
+}
+
 export function stepContext(
   signal: AbortSignal = new AbortController().signal,
-): StepContext & { readonly reports: Progress[] } {
+  onReport: (progress: Progress) => void = () => undefined,
+): TestContext {
   const reports: Progress[] = [];
-  return { signal, report: (progress) => void reports.push(progress), logger: pino({ level: 'silent' }), reports };
+  const logs: Record<string, unknown>[] = [];
+  const write = (line: string): void => void logs.push(JSON.parse(line) as Record<string, unknown>);
+  const report = (progress: Progress): void => {
+    reports.push(progress);
+    onReport(progress);
+  };
+  return { signal, report, logger: pino({ level: 'info' }, { write }), reports, logs };
 }
 
 /** A claimed member of a deployment, with all that a snapshot of it takes but the head. */

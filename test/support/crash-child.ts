@@ -1,0 +1,89 @@
+/**
+ * A process that takes or restores a snapshot and kills itself, with SIGKILL, at a place it was told. Run by
+ * `crashOf` with one argument: a CrashPlan as JSON.
+ */
+import { fileURLToPath } from 'node:url';
+import { execFile } from 'node:child_process';
+import { MongoClient, ObjectId } from 'mongodb';
+import { findBinary } from '../../src/embedded/binaries.ts';
+import type { Progress } from '../../src/shared/messages.ts';
+import { ZERO_OPTIME } from '../../src/shared/optime.ts';
+import { restoreDirectory, type RestoreRequest } from '../../src/steps/restore-directory.ts';
+import { takeSnapshot, type SnapshotParts } from '../../src/steps/take-snapshot.ts';
+import { openStores } from '../../src/stores/connect.ts';
+import { lockMongod, stepContext } from './snapshots.ts';
+
+export interface SnapshotCrash {
+  readonly step: 'snapshot';
+  readonly store: string;
+  readonly head: { readonly uri: string; readonly dbpath: string };
+  readonly member: { readonly deployment: string; readonly incarnation: string };
+  /** `blocks`: in the middle of the blocks; `commit`: when all is stored but the header. */
+  readonly dieAt: 'blocks' | 'commit';
+}
+
+export interface RestoreCrash {
+  readonly step: 'restore';
+  readonly store: string;
+  readonly request: RestoreRequest;
+  /** The stage of progress to die in, past its middle. */
+  readonly dieAt: string;
+}
+
+export type CrashPlan = SnapshotCrash | RestoreCrash;
+
+/** Runs a plan in a process of its own; resolves to the signal that ended it. */
+export async function crashOf(plan: CrashPlan): Promise<string | null> {
+  return new Promise((settle) => {
+    const child = execFile(process.execPath, [fileURLToPath(import.meta.url), JSON.stringify(plan)]);
+    child.once('exit', (_, signal) => settle(signal));
+  });
+}
+
+function die(): never {
+  process.kill(process.pid, 'SIGKILL');
+  // The signal may take a moment to arrive, and nothing must happen in it.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  throw new Error('SIGKILL did not arrive');
+}
+
+function dieIn(stage: string): (progress: Progress) => void {
+  return (progress) => {
+    if (progress.stage === stage && progress.done > (progress.total ?? 0) * 0.6) die();
+  };
+}
+
+async function crashSnapshot({ store, head, member, dieAt }: SnapshotCrash): Promise<void> {
+  const stores = await openStores({ blockstore: store });
+  const client = await MongoClient.connect(head.uri);
+  const record = await stores.members.findOne({ _id: `${member.deployment}/rs0` });
+  if (!record) throw new Error('no member');
+  const second = Math.floor(Date.now() / 1000);
+  const parts: SnapshotParts = {
+    stores,
+    fence: { key: record._id, incarnation: new ObjectId(member.incarnation), epoch: record.owner.epoch },
+    head: {
+      async lock() {
+        const locked = await lockMongod({ client, dbpath: head.dbpath, second, isAlive: () => true });
+        return dieAt === 'commit' ? { ...locked, stillHeld: () => die() } : locked;
+      },
+    },
+    deployment: member.deployment,
+    member: 'rs0',
+    source: record.source,
+    daemon: 'd1',
+  };
+  const onReport = dieAt === 'blocks' ? dieIn('snapshot') : () => undefined;
+  await takeSnapshot(stepContext(new AbortController().signal, onReport), parts, { minimum: ZERO_OPTIME });
+}
+
+async function crashRestore({ store, request, dieAt }: RestoreCrash): Promise<void> {
+  const stores = await openStores({ blockstore: store });
+  const parts = { stores, daemon: 'd1', mongodFor: () => findBinary('mongod') };
+  await restoreDirectory(stepContext(new AbortController().signal, dieIn(dieAt)), parts, request);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const plan = JSON.parse(process.argv[2] ?? '') as CrashPlan;
+  await (plan.step === 'snapshot' ? crashSnapshot(plan) : crashRestore(plan));
+}
