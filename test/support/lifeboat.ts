@@ -1,0 +1,144 @@
+/** A whole Lifeboat for a test: Temporal, stores, a source, and a worker in a process of its own. */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Client, WorkflowHandle } from '@temporalio/client';
+import { TestWorkflowEnvironment } from '@temporalio/testing';
+import { findBinary } from '../../src/embedded/binaries.ts';
+import type { BackupStatus, Phase } from '../../src/shared/messages.ts';
+import { backupWorkflowId, SearchAttribute, TASK_QUEUE } from '../../src/shared/names.ts';
+import { openStores, type Stores } from '../../src/stores/connect.ts';
+import { readStatus } from '../../src/stores/status.ts';
+import type { backup } from '../../src/workflows/index.ts';
+import type { PhaseAnswer } from '../../src/workflows/messages.ts';
+import { testFolder } from './folders.ts';
+import { startReplicaSet, until, type TestReplicaSet } from './replica-set.ts';
+import { endHead, startWorker, type WorkerProcess, type WorkerSetting } from './worker.ts';
+
+export interface LifeboatOptions {
+  /** `limit.historyCount.suggestContinueAsNew`: how many events make a history long. */
+  readonly longHistory?: number;
+  /** How long one slice of work is, in milliseconds. */
+  readonly sliceMs?: number;
+  /** Given to the worker. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface TestLifeboat extends AsyncDisposable {
+  readonly client: Client;
+  readonly source: TestReplicaSet;
+  readonly storeSet: TestReplicaSet;
+  readonly stores: Stores;
+  readonly folder: string;
+  readonly setting: WorkerSetting;
+  /** The worker that runs now. */
+  worker(): WorkerProcess;
+  /** Starts a worker again after it was killed or ended. */
+  restartWorker(): Promise<WorkerProcess>;
+  /** Writes the configuration: deployments by name, as URIs. The worker sees it without a restart. */
+  configure(deployments: Readonly<Record<string, string>>): Promise<void>;
+  startBackup(deployment: string): Promise<WorkflowHandle<typeof backup>>;
+  status(deployment: string): Promise<BackupStatus>;
+  untilPhase(deployment: string, phase: BackupStatus['phase'], timeoutMs?: number): Promise<BackupStatus>;
+}
+
+/** The deployment `shop`, whose source is the replica set `rs0`. */
+export async function startLifeboat(options: LifeboatOptions = {}): Promise<TestLifeboat> {
+  const stack = new AsyncDisposableStack();
+  try {
+    const folder = stack.use(await testFolder()).path;
+    const [source, storeSet, temporal] = await Promise.all([
+      startReplicaSet({ name: 'rs0', extraArgs: ['--oplogSize', '990'] }),
+      startReplicaSet({ name: 'blocks' }),
+      startTemporal(options),
+    ]);
+    stack.use(source);
+    stack.use(storeSet);
+    stack.defer(() => temporal.teardown());
+    const stores = await openStores({ blockstore: storeSet.uri });
+    stack.defer(() => stores.close());
+    const home = join(folder, 'home');
+    await mkdir(home);
+    const setting: WorkerSetting = {
+      configFile: join(folder, 'lifeboat.yaml'),
+      home,
+      env: {
+        TEMPORAL_ADDRESS: temporal.address,
+        LIFEBOAT_SLICE_MS: String(options.sliceMs ?? 3_000),
+        ...options.env,
+      },
+    };
+    const configure = async (deployments: Readonly<Record<string, string>>): Promise<void> => {
+      const entries = Object.entries(deployments).map(([name, uri]) => [name, { uri }] as const);
+      const content = { blockstore: { uri: storeSet.uri }, deployments: Object.fromEntries(entries) };
+      // JSON is YAML.
+      await writeFile(setting.configFile, JSON.stringify(content));
+    };
+    await configure({ shop: source.uri });
+    let worker = await startWorker(setting);
+    stack.defer(() => endHead(home, 'shop', 'rs0'));
+    stack.defer(async () => worker[Symbol.asyncDispose]());
+    const { client } = temporal;
+    const status = (deployment: string): Promise<BackupStatus> => readStatus(stores, deployment);
+    const resources = stack.move();
+    return {
+      client,
+      source,
+      storeSet,
+      stores,
+      folder,
+      setting,
+      worker: () => worker,
+      async restartWorker() {
+        worker = await startWorker(setting);
+        return worker;
+      },
+      configure,
+      startBackup: (deployment) =>
+        client.workflow.start<typeof backup>('backup', {
+          workflowId: backupWorkflowId(deployment),
+          taskQueue: TASK_QUEUE,
+          args: [{ deployment }],
+        }),
+      status,
+      async untilPhase(deployment, phase, timeoutMs = 60_000) {
+        let last: BackupStatus | undefined;
+        const reached = async (): Promise<boolean> => {
+          last = await status(deployment).catch(() => undefined);
+          return last?.phase === phase;
+        };
+        await until(reached, `${deployment} is ${phase}`, timeoutMs).catch((error: unknown) => {
+          throw new Error(`${String(error)}; it is ${JSON.stringify(last)}`);
+        });
+        if (!last) throw new Error('no status');
+        return last;
+      },
+      [Symbol.asyncDispose]: () => resources.disposeAsync(),
+    };
+  } catch (error) {
+    await stack.disposeAsync();
+    throw error;
+  }
+}
+
+/** Sends an update to a backup; the phase that it answers. */
+export async function command(
+  handle: WorkflowHandle<typeof backup>,
+  update: 'pause' | 'resume' | 'resync' | 'stop',
+  input: { readonly reason?: string } = {},
+): Promise<Phase> {
+  const { phase } = await handle.executeUpdate<PhaseAnswer, [typeof input]>(update, { args: [input] });
+  return phase;
+}
+
+async function startTemporal({ longHistory }: LifeboatOptions): Promise<TestWorkflowEnvironment> {
+  return TestWorkflowEnvironment.createLocal({
+    server: {
+      executable: { type: 'existing-path', path: await findBinary('temporal') },
+      searchAttributes: Object.values(SearchAttribute).map((name) => ({ name, type: 'KEYWORD' })),
+      extraArgs:
+        longHistory === undefined
+          ? []
+          : ['--dynamic-config-value', `limit.historyCount.suggestContinueAsNew=${longHistory}`],
+    },
+  });
+}
