@@ -25,9 +25,12 @@ const JOURNAL_FILE = /^WiredTigerLog\.\d+$/;
 /** Everything of a locked head that belongs into a snapshot, in the order of a manifest. */
 export async function filesToCut(locked: LockedHead): Promise<readonly HeadFile[]> {
   const files: HeadFile[] = (await locked.files()).map(({ path, bytes }) => ({ path, bytes }));
-  const journal = await readdir(join(locked.dbpath, 'journal')).catch(() => []);
-  for (const name of journal.filter((found) => JOURNAL_FILE.test(found))) {
-    files.push({ path: `journal/${name}`, bytes: JOURNAL_HEADER_BYTES });
+  const folder = join(locked.dbpath, 'journal');
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (!JOURNAL_FILE.test(name)) continue;
+    // Recovery cuts a journal file where its records end, which may be anywhere.
+    const { size } = await stat(join(folder, name));
+    files.push({ path: `journal/${name}`, bytes: Math.min(size, JOURNAL_HEADER_BYTES) });
   }
   return files.sort((a, b) => comparePaths(a.path, b.path));
 }
