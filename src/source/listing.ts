@@ -61,6 +61,13 @@ async function databaseNames(client: MongoClient, signal: AbortSignal): Promise<
   return (databases as { name: string }[]).map(({ name }) => name).filter((name) => name !== 'local');
 }
 
+/** Bytes of all documents, about: for a progress, not for a decision. */
+export async function sourceBytes(client: MongoClient, signal: AbortSignal): Promise<number> {
+  const names = await databaseNames(client, signal);
+  const stats = await Promise.all(names.map((name) => client.db(name).command({ dbStats: 1 }, { signal })));
+  return stats.reduce((sum, { dataSize }) => sum + Number(dataSize), 0);
+}
+
 /** Copies of all documents that a cursor-returning command answers with. */
 async function rawDocuments(db: Db, command: Record<string, unknown>, signal: AbortSignal): Promise<Buffer[]> {
   const documents: Buffer[] = [];

@@ -1,9 +1,27 @@
 /** Step: copy the collections of a source into slices. */
+import type { MongoClient } from 'mongodb';
+import { castDriverError } from '../mongo/errors.ts';
+import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
+import { ByteBudget } from '../shared/budget.ts';
 import { LifeboatError } from '../shared/errors.ts';
-import type { Source } from '../source/connect.ts';
+import { compareOptimes, type Position } from '../shared/optime.ts';
+import { requireRecordedSet, type Source } from '../source/connect.ts';
+import { sourceBytes } from '../source/listing.ts';
+import { pinPreferred, SharedMember } from '../source/pinning.ts';
+import { confirmPosition, lastWrite } from '../source/positions.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { MemberFence } from '../stores/members.ts';
+import { readMember, type MemberFence } from '../stores/members.ts';
+import type { ReadFrom, SyncPlan } from '../stores/records.ts';
+import {
+  collectionsWithSlices,
+  pendingCollections,
+  saveOutcomes,
+  type CollectionOutcome,
+} from '../syncstore/collections.ts';
+import { bytesInSlices } from '../syncstore/slices.ts';
+import { planCopied, planReadFrom } from '../syncstore/plan.ts';
 import type { StepContext } from './context.ts';
+import { copyCollection, type CollectionToCopy, type Copying } from './copy-collection.ts';
 
 export interface CopySourceParts {
   readonly stores: Stores;
@@ -23,12 +41,191 @@ export interface CopyResult {
   readonly bytesStored: number;
 }
 
-/** Copies for at most about `maxMs`. */
+const SLICE_BYTES = 10 * 1024 * 1024;
+
+/** Raw bytes read and not stored yet, of all collections together. Compressing and sending them takes as much again, twice. */
+const BYTES_IN_FLIGHT = 40 * 1024 * 1024;
+
+/** How often the claim is looked at, in milliseconds. */
+const FENCE_CHECK_MS = 2_000;
+
+/** Outcomes that are saved in one write; what a crash loses of them is found again from the slices. */
+const OUTCOMES = 100;
+
+/**
+ * Copies for about `maxMs`: slices that were begun are stored, no further ones are begun. It may be run again at any
+ * time, and beside a twin of itself: what is stored is not read again but for the slices in flight.
+ *
+ * Once everything is copied the plan gets its stop: an entry at or after everything that any slice can hold.
+ * @throws LifeboatError `FenceLost`, `WrongReplicaSet`, `NotAuthorized`; `SourceUnavailable`, `SourceNotReady`,
+ *   `StoreUnavailable`, `StoreFull` (retryable); the signal's reason when it is aborted, within about a second, and
+ *   then slices in flight are stored whole or not at all
+ */
 export async function copySource(
   ctx: StepContext,
   parts: CopySourceParts,
-  limits: { readonly maxMs: number },
+  { maxMs }: { readonly maxMs: number },
 ): Promise<CopyResult> {
-  void [ctx, parts, limits];
-  return Promise.reject(new LifeboatError('NotBuiltYet', 'collections cannot be copied yet'));
+  const { stores, source, fence } = parts;
+  const record = await readMember(stores, fence);
+  requireRecordedSet(source, record.source);
+  const plan = record.sync;
+  if (!plan || plan.stage === 'list')
+    throw new LifeboatError('Internal', `${fence.key} has no whole listing to copy by`);
+  if (plan.stop) return { finished: true, slicesStored: 0, bytesStored: 0 };
+
+  // One collection that fails ends the others too.
+  const failed = new AbortController();
+  const signal = AbortSignal.any([ctx.signal, failed.signal]);
+  await using member = sharedMember(parts, plan, signal);
+  const tally = await beginTally(ctx, parts, (await member.get()).client);
+  const copying = copyingOf(parts, plan, { member, signal, maxMs, tally });
+  try {
+    await copyPending(copying, parts, failed);
+    const left = await pendingCollections(stores, fence.incarnation);
+    if (left.length === 0) await planCopied(stores, fence, toStoredPosition(await stopOf(source, member, signal)));
+    return { finished: left.length === 0, ...tally.result() };
+  } catch (error) {
+    ctx.signal.throwIfAborted();
+    throw castDriverError(failed.signal.aborted ? failed.signal.reason : error, 'source', `copying ${source.name}`);
+  }
+}
+
+function sharedMember({ stores, source, fence }: CopySourceParts, plan: SyncPlan, signal: AbortSignal): SharedMember {
+  return new SharedMember(
+    plan.readFrom,
+    async () => pinPreferred(source, await plannedReader(stores, fence), signal),
+    (member) => planReadFrom(stores, fence, member),
+  );
+}
+
+async function plannedReader(stores: Stores, fence: MemberFence): Promise<ReadFrom> {
+  const { sync } = await readMember(stores, fence);
+  if (!sync) throw new LifeboatError('FenceLost', `the plan of ${fence.key} is gone`);
+  return sync.readFrom;
+}
+
+interface Run {
+  readonly member: SharedMember;
+  readonly signal: AbortSignal;
+  readonly maxMs: number;
+  readonly tally: Tally;
+}
+
+function copyingOf(parts: CopySourceParts, plan: SyncPlan, { member, signal, maxMs, tally }: Run): Copying {
+  const { stores, fence, sliceBytes = SLICE_BYTES } = parts;
+  const end = Date.now() + maxMs;
+  let checkAt = Date.now() + FENCE_CHECK_MS;
+  return {
+    stores,
+    incarnation: fence.incarnation,
+    epoch: fence.epoch,
+    member,
+    afterClusterTime: plan.beginApplying.ts,
+    sliceBytes,
+    budget: new ByteBudget(BYTES_IN_FLIGHT),
+    signal,
+    timeIsUp: () => Date.now() >= end,
+    async checkFence() {
+      if (Date.now() < checkAt) return;
+      checkAt = Date.now() + FENCE_CHECK_MS;
+      await readMember(stores, fence);
+    },
+    plannedReader: () => plannedReader(stores, fence),
+    stored: tally.stored,
+  };
+}
+
+/** Several workers take one collection after the other. */
+async function copyPending(
+  copying: Copying,
+  { slicesInFlight }: CopySourceParts,
+  failed: AbortController,
+): Promise<void> {
+  const { stores, incarnation } = copying;
+  const pending = await pendingCollections(stores, incarnation);
+  const begun = await collectionsWithSlices(
+    stores,
+    incarnation,
+    pending.map(({ _id }) => _id.uuid),
+  );
+  const queue = pending.values();
+  let outcomes: CollectionOutcome[] = [];
+  const save = async (): Promise<void> => {
+    const saving = outcomes;
+    outcomes = [];
+    if (saving.length > 0) await saveOutcomes(stores, incarnation, saving);
+  };
+  const work = async (): Promise<void> => {
+    for (const collection of queue) {
+      if (copying.timeIsUp() || copying.signal.aborted) return;
+      const outcome = await copyCollection(copying, collection, hasBegun(begun, collection));
+      if (outcome) outcomes.push(outcome);
+      if (outcomes.length >= OUTCOMES) await save();
+    }
+  };
+  const workers = Array.from({ length: slicesInFlight }, async () => {
+    try {
+      await work();
+    } catch (error) {
+      failed.abort(error);
+    }
+  });
+  await Promise.all(workers);
+  if (!copying.signal.aborted) await save();
+  copying.signal.throwIfAborted();
+}
+
+function hasBegun(begun: ReadonlySet<string>, { _id }: CollectionToCopy): boolean {
+  return begun.has(_id.uuid.toString('hex'));
+}
+
+/**
+ * The newest entry of the set, once it is on a majority. It is the primary's: slices may have been read from a member
+ * that was ahead of the one that is read from now, but a slice holds only what is on a majority, and so on the primary.
+ */
+async function stopOf(source: Source, member: SharedMember, signal: AbortSignal): Promise<Position> {
+  const { client } = await member.get();
+  for (;;) {
+    const [primary, own] = await Promise.all([newestOfPrimary(source, signal), lastWrite(client, signal)]);
+    const stop = compareOptimes(primary.ts, own.last.ts) >= 0 ? primary : own.last;
+    if (await confirmPosition(client, stop, signal)) return stop;
+  }
+}
+
+async function newestOfPrimary(source: Source, signal: AbortSignal): Promise<Position> {
+  const hello = await source.client.db('admin').command({ hello: 1 }, { signal });
+  return fromStoredPosition(hello['lastWrite'].opTime);
+}
+
+interface Tally {
+  readonly stored: (bytes: number) => void;
+  readonly result: () => Pick<CopyResult, 'slicesStored' | 'bytesStored'>;
+}
+
+/** Counts what is stored and reports it as part of what the source holds. */
+async function beginTally(ctx: StepContext, { stores, fence }: CopySourceParts, client: MongoClient): Promise<Tally> {
+  const before = await bytesInSlices(stores, fence.incarnation);
+  const total = await sourceBytes(client, ctx.signal);
+  const began = Date.now();
+  let slicesStored = 0;
+  let bytesStored = 0;
+  return {
+    stored: (bytes) => {
+      slicesStored += 1;
+      bytesStored += bytes;
+      const done = before + bytesStored;
+      const perSecond = Math.round((bytesStored * 1000) / Math.max(1, Date.now() - began));
+      const left = Math.max(0, total - done);
+      ctx.report({
+        stage: 'copying',
+        done,
+        total: Math.max(total, done),
+        unit: 'bytes',
+        perSecond,
+        etaSeconds: perSecond > 0 ? Math.round(left / perSecond) : null,
+      });
+    },
+    result: () => ({ slicesStored, bytesStored }),
+  };
 }

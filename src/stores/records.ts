@@ -235,8 +235,8 @@ export interface RestoreRecord {
 // ---- sync store database ----------------------------------------------------------------------------------------
 
 /**
- * `collections`: one collection of the source as it was listed at the start of a sync. One that is `done` and has no
- * slices holds no documents, or none that belong to a backup (src/source/namespaces.ts).
+ * `collections`: one collection of the source as it was listed at the start of a sync. One that is `done` without slices
+ * is to be empty (src/source/namespaces.ts); a copied one has a slice even if it has no documents, which ends its chain.
  */
 export interface SyncCollectionRecord {
   readonly _id: { readonly incarnation: ObjectId; readonly uuid: Binary };

@@ -97,15 +97,21 @@ export async function pendingCollections(
   );
 }
 
-/** Bytes of the collections that are done, before compression. */
-export async function bytesDone(stores: Stores, incarnation: ObjectId): Promise<number> {
-  return storing('reading the listed collections', async () => {
-    const [sum] = await stores.syncCollections
-      .aggregate<{ bytes: number }>([
-        { $match: { '_id.incarnation': incarnation, state: 'done' } },
-        { $group: { _id: null, bytes: { $sum: '$bytes' } } },
-      ])
-      .toArray();
-    return sum?.bytes ?? 0;
+/** Those of the collections that have slices already, as hex. */
+export async function collectionsWithSlices(
+  stores: Stores,
+  incarnation: ObjectId,
+  uuids: readonly Binary[],
+): Promise<ReadonlySet<string>> {
+  return storing('reading the slices of a sync', async () => {
+    const begun = new Set<string>();
+    for (const batch of inBatches(uuids)) {
+      const found = await stores.slices
+        .find({ '_id.incarnation': incarnation, '_id.uuid': { $in: [...batch] }, '_id.seq': 0 })
+        .project<{ _id: { uuid: Binary } }>({ '_id.uuid': 1 })
+        .toArray();
+      for (const { _id } of found) begun.add(_id.uuid.toString('hex'));
+    }
+    return begun;
   });
 }

@@ -37,6 +37,21 @@ export async function readChain(stores: Stores, incarnation: ObjectId, uuid: Bin
   }
 }
 
+/** Bytes of all slices of a sync, before compression. */
+export async function bytesInSlices(stores: Stores, incarnation: ObjectId): Promise<number> {
+  try {
+    const [sum] = await stores.slices
+      .aggregate<{ bytes: number }>([
+        { $match: { '_id.incarnation': incarnation } },
+        { $group: { _id: null, bytes: { $sum: '$bytes.rawBytes' } } },
+      ])
+      .toArray();
+    return sum?.bytes ?? 0;
+  } catch (error) {
+    throw castDriverError(error, 'store', 'adding up the slices of a sync');
+  }
+}
+
 interface HeaderFields extends Pick<SliceRecord, '_id' | 'after' | 'token' | 'readFrom' | 'documents'> {
   readonly bytes: Pick<StoredBytes, 'rawBytes' | 'storedBytes'>;
 }
