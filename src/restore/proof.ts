@@ -27,12 +27,19 @@ const LEFT_BY_MONGOD = ['mongod.lock', 'WiredTiger.lock', 'diagnostic.data', '_t
 const SPARE_JOURNAL = /^WiredTiger(Prep|Tmp)log\./;
 
 /**
+ * Ends the mongod that a killed run may have left on its files. To be called before any of them is touched: its lock
+ * file, by which it is found, is one of them. What it had not written yet is nothing anybody needs.
+ */
+export async function endProver(dbpath: string): Promise<void> {
+  await endMongodOn(dbpath, 0);
+}
+
+/**
  * Proves a dbpath and leaves it as a clean shutdown does, without anything of Lifeboat or of `local` in it.
  * @throws LifeboatError `RestoreProofFailed`; `TargetFull` and `ProofInterrupted` (retryable)
  */
 export async function proveDbpath(request: ProofRequest): Promise<void> {
   const { dbpath, signal } = request;
-  await endMongodOn(dbpath);
   const mongod = await start(request);
   const stopEarly = (): void => mongod.kill('SIGTERM');
   signal.addEventListener('abort', stopEarly);

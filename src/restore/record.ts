@@ -1,4 +1,5 @@
 /** The record of a restore: what was asked for, how far it is, how it went. */
+import { MongoServerError } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromTimestamp, toTimestamp } from '../mongo/positions.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
@@ -8,6 +9,8 @@ import type { RestoreRecord } from '../stores/records.ts';
 
 /** Progress is written at most this often, in milliseconds. */
 const WRITE_EVERY_MS = 2_000;
+
+const DUPLICATE_KEY = 11000;
 
 type Asked = Pick<RestoreRecord, '_id' | 'deployment' | 'snapshot' | 'destination' | 'daemon'>;
 
@@ -52,24 +55,25 @@ export class RestoreRun {
    * @throws LifeboatError `BadInput` when the id belongs to another restore
    */
   static async begin(stores: Stores, asked: Asked): Promise<RestoreRun> {
-    const { _id, ...rest } = asked;
+    const { _id, deployment, snapshot, destination, daemon } = asked;
     try {
       const record = await stores.restores.findOneAndUpdate(
-        { _id },
+        { _id, snapshot, destination },
         {
-          $setOnInsert: { ...rest, startedAt: await stores.now(), stage: 'files', progress: null, summary: null },
+          $setOnInsert: { deployment, startedAt: await stores.now(), stage: 'files', progress: null, summary: null },
+          $set: { daemon },
           $inc: { attempt: 1 },
         },
         { upsert: true, returnDocument: 'after' },
       );
       if (!record) throw new LifeboatError('Internal', `restore ${_id} left no record`);
-      if (record.snapshot !== asked.snapshot || record.destination !== asked.destination) {
-        throw new LifeboatError('BadInput', `restore ${_id} is of another snapshot or to another place`);
-      }
       const run = new RestoreRun(stores, record);
       if (record.state !== 'done') await run.set({ state: 'running', problem: null, endedAt: null });
       return run;
     } catch (error) {
+      if (error instanceof MongoServerError && error.code === DUPLICATE_KEY) {
+        throw new LifeboatError('BadInput', `restore ${_id} is of another snapshot or to another place`);
+      }
       throw castDriverError(error, 'store', `beginning restore ${_id}`);
     }
   }

@@ -2,7 +2,7 @@
 import { readManifest, readRuns } from '../blockstore/manifest.ts';
 import { fromTimestamp } from '../mongo/positions.ts';
 import { fillFiles, proveFiles } from '../restore/files.ts';
-import { proveDbpath } from '../restore/proof.ts';
+import { endProver, proveDbpath } from '../restore/proof.ts';
 import { RestoreRun, storedSummary, summaryOfRestore } from '../restore/record.ts';
 import { castTargetError, RestoreTarget } from '../restore/target.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
@@ -49,9 +49,7 @@ export async function restoreDirectory(
   const stop = new AbortController();
   const earlier = running.get(request.path);
   earlier?.stop.abort(new LifeboatError('FenceLost', `another run has taken over restore ${request.id}`));
-  const work = (earlier?.gone ?? Promise.resolve()).then(() =>
-    restoreAlone({ ...ctx, signal: AbortSignal.any([ctx.signal, stop.signal]) }, parts, request),
-  );
+  const work = (earlier?.gone ?? Promise.resolve()).then(() => restoreAlone(endedBy(stop.signal, ctx), parts, request));
   const entry = { stop, gone: work.catch(() => undefined) };
   running.set(request.path, entry);
   try {
@@ -59,6 +57,14 @@ export async function restoreDirectory(
   } finally {
     if (running.get(request.path) === entry) running.delete(request.path);
   }
+}
+
+function endedBy(stop: AbortSignal, ctx: StepContext): StepContext {
+  return {
+    signal: AbortSignal.any([ctx.signal, stop]),
+    report: (progress) => ctx.report(progress),
+    logger: ctx.logger,
+  };
 }
 
 async function restoreAlone(ctx: StepContext, parts: RestoreParts, request: RestoreRequest): Promise<RestoreSummary> {
@@ -107,6 +113,7 @@ async function fillAndProve(
     run.report(progress);
   };
   await target.take();
+  await endProver(target.staging);
   await run.set({ stage: 'files' });
   const files = { stores, manifest, folder: target.staging, signal, report };
   const { fetchedBlocks, foundBlocks } = await fillFiles(files);

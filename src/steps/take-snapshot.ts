@@ -95,7 +95,7 @@ async function cutAndCommit(
     lease: lease.number,
     parent,
     signal: AbortSignal.any([ctx.signal, lease.signal]),
-    report: ctx.report,
+    report: (progress) => ctx.report(progress),
   });
   const manifest: ManifestRecord = {
     _id: id,
