@@ -191,19 +191,22 @@ class Proof {
   async #compareContents(pair: Pair, uuid: string): Promise<void> {
     const capped = pair.source.options.has('capped');
     try {
-      if (!capped) {
-        const at = { level: 'snapshot', atClusterTime: this.#at };
-        this.#judge(pair, await this.#read(pair, uuid, at));
-        return;
-      }
+      if (capped || !(await this.#compareAsItWas(pair, uuid))) await this.#compareAsItIs(pair, uuid, capped);
     } catch (error) {
-      if (failedWith(error, (code) => code === NOT_FOUND)) {
-        this.#leaveOut(pair.source, 'it was dropped while it was compared');
-        return;
-      }
-      if (!failedWith(error, (code) => NO_SNAPSHOT.has(code))) throw error;
+      if (!failedWith(error, (code) => code === NOT_FOUND)) throw error;
+      this.#leaveOut(pair.source, 'it was dropped while it was compared');
     }
-    await this.#compareAsItIs(pair, uuid, capped);
+  }
+
+  /** False when the server cannot read the collection at that optime. */
+  async #compareAsItWas(pair: Pair, uuid: string): Promise<boolean> {
+    try {
+      this.#judge(pair, await this.#read(pair, uuid, { level: 'snapshot', atClusterTime: this.#at }));
+      return true;
+    } catch (error) {
+      if (failedWith(error, (code) => NO_SNAPSHOT.has(code))) return false;
+      throw error;
+    }
   }
 
   /** As it is now counts as it was, as far as no entry since then says otherwise. */

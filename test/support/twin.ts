@@ -16,15 +16,13 @@ export interface Twin extends AsyncDisposable {
   readonly at: Optime;
 }
 
-/** Copies the one member of a replica set to which nobody writes. */
+/** Copies the one member of a replica set; writers wait meanwhile. */
 export async function startTwin(source: TestReplicaSet): Promise<Twin> {
   const folder = await testFolder();
   const dbpath = join(folder.path, 'twin');
   const admin = source.client.db('admin');
   await admin.command({ fsync: 1, lock: true });
-  let at: Optime;
   try {
-    at = fromTimestamp((await admin.command({ hello: 1 }))['lastWrite'].opTime.ts);
     const port = new URL(source.uri.replace('mongodb:', 'http:')).port;
     await cp(join(source.folder, `m${port}`), dbpath, { recursive: true });
   } finally {
@@ -44,6 +42,12 @@ export async function startTwin(source: TestReplicaSet): Promise<Twin> {
   await recovering.stop();
   const mongod = await start({});
   const client = await MongoClient.connect(mongod.uri);
+  // Not the source's newest: recovery takes off entries that had, for all it knows, unwritten ones before them.
+  const newest = await client
+    .db('local')
+    .collection('oplog.rs')
+    .findOne({}, { sort: { $natural: -1 } });
+  const at = fromTimestamp(newest?.['ts']);
   return {
     client,
     mongod,

@@ -294,7 +294,14 @@ const catalogSteps: Record<string, { readonly weight: number; readonly step: Ste
         .insertMany([{ n: 1 }, { n: 2 }]);
     },
   },
-  rename: { weight: 2, step: (h) => moving(h).rename(`c${h.random.below(8)}`, { dropTarget: h.random.chance(0.5) }) },
+  rename: {
+    weight: 2,
+    step: (h) => {
+      const from = h.random.below(4);
+      const to = (from + 1 + h.random.below(7)) % 8;
+      return h.client.db('moving').renameCollection(`c${from}`, `c${to}`, { dropTarget: h.random.chance(0.5) });
+    },
+  },
   renameAcross: {
     weight: 0.5,
     step: (h) =>
