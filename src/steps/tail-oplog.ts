@@ -1,10 +1,19 @@
 /** Step: follow the source's oplog into the oplog store. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { castDriverError } from '../mongo/errors.ts';
+import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import type { Arrivals } from '../oplogstore/arrivals.ts';
+import { CHAIN_START, endOfChain } from '../oplogstore/batches.ts';
+import { BATCH_BYTES, ChainExtended, EntryWriter } from '../oplogstore/writer.ts';
 import { LifeboatError } from '../shared/errors.ts';
-import type { Position } from '../shared/optime.ts';
-import type { Source } from '../source/connect.ts';
+import { compareOptimes, type Position } from '../shared/optime.ts';
+import { untilAborted } from '../shared/signals.ts';
+import { requireRecordedSet, type PinnedMember, type Source } from '../source/connect.ts';
+import { readFailure } from '../source/failures.ts';
+import { CursorEnded, OplogReader, withoutFirst } from '../source/oplog-reader.ts';
+import { lastWrite } from '../source/positions.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { MemberFence } from '../stores/members.ts';
+import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
 import type { StepContext } from './context.ts';
 
 export interface TailOplogParts {
@@ -22,12 +31,169 @@ export interface TailResult {
   readonly entries: number;
 }
 
-/** Follows for about `maxMs`. */
+/** How long the source is asked to wait for a new entry, in milliseconds. */
+const WAIT_MS = 1_000;
+/** Least time between two questions while entries trickle in: asked at once, each would come alone. */
+const PACE_MS = 20;
+/** A reply of this many bytes is no trickle. */
+const TRICKLE_BYTES = 64 * 1024;
+/** How often the newest optime of the source is noted, and with that the claim looked at, in milliseconds. */
+const SEEN_MS = 3_000;
+/** How often in a row a reading may fail without an entry stored in between, and how long the first pause is. */
+const FAILURES = 6;
+const PAUSE_MS = 100;
+
+/**
+ * Follows for about `maxMs`, from the end of the stored chain, or from beginFetching of the plan while there is none. It
+ * may be run again at any time, and beside a twin of itself: of two that extend the chain one does, the other goes on
+ * from there. An idle source is waited on, not returned from.
+ * @throws LifeboatError `OplogGap`, `SourceRolledBack`, `FenceLost`, `WrongReplicaSet`, `NotAuthorized`;
+ *   `SourceUnavailable`, `SourceNotReady`, `StoreUnavailable`, `StoreFull` (retryable); the signal's reason when it is
+ *   aborted, within about a second, and then a batch under way is stored whole or not at all
+ */
 export async function tailOplog(
   ctx: StepContext,
   parts: TailOplogParts,
-  limits: { readonly maxMs: number },
+  { maxMs }: { readonly maxMs: number },
 ): Promise<TailResult> {
-  void [ctx, parts, limits];
-  return Promise.reject(new LifeboatError('NotBuiltYet', 'the oplog cannot be followed yet'));
+  const { stores, source, fence, arrivals } = parts;
+  const record = await readMember(stores, fence);
+  requireRecordedSet(source, record.source);
+  const { sync } = record;
+  if (!sync) throw new LifeboatError('Internal', `${fence.key} has no plan that says where its entries begin`);
+  let entries = 0;
+  const following: Following = {
+    ctx,
+    parts,
+    begin: fromStoredPosition(sync.beginFetching),
+    endAt: Date.now() + maxMs,
+    seen: new Seen(parts),
+    stored: (count) => {
+      entries += count;
+      arrivals.notify();
+    },
+  };
+  for (let failures = 0; ;) {
+    const before = entries;
+    try {
+      await followOnce(following);
+      return { through: await endOfChain(stores, fence.incarnation), entries };
+    } catch (error) {
+      ctx.signal.throwIfAborted();
+      failures = entries > before ? 1 : failures + 1;
+      await recover(following, error, failures);
+    }
+  }
+}
+
+interface Following {
+  readonly ctx: StepContext;
+  readonly parts: TailOplogParts;
+  /** The first entry of the chain while it is empty. */
+  readonly begin: Position;
+  readonly endAt: number;
+  readonly seen: Seen;
+  readonly stored: (entries: number) => void;
+}
+
+/** Settles when following can be tried again; throws what no further try will mend. */
+async function recover({ ctx, parts }: Following, error: unknown, failures: number): Promise<void> {
+  const { stores, source, fence } = parts;
+  const what = `following the oplog of ${source.name}`;
+  if (error instanceof ChainExtended) {
+    await readMember(stores, fence);
+    return;
+  }
+  const lost = error instanceof CursorEnded || (!(error instanceof LifeboatError) && readFailure(error) !== 'fatal');
+  const unavailable = error instanceof LifeboatError && error.kind === 'SourceUnavailable';
+  if (!lost && !unavailable) throw castDriverError(error, 'source', what);
+  if (failures >= FAILURES) {
+    throw new LifeboatError('SourceUnavailable', `${what}: reading failed ${failures} times in a row`, {
+      cause: error,
+    });
+  }
+  await delay(PAUSE_MS * 2 ** failures, undefined, { signal: ctx.signal });
+}
+
+/** Follows from the end of the chain until the time is up or something fails. */
+async function followOnce(following: Following): Promise<void> {
+  const { ctx, parts, begin, stored } = following;
+  const { stores, source, fence } = parts;
+  const { incarnation, epoch } = fence;
+  const end = await endOfChain(stores, incarnation);
+  const member = await source.pinned();
+  try {
+    const replyBytes = BATCH_BYTES;
+    const reading = { source, member, from: end ?? begin, replyBytes, signal: ctx.signal };
+    await using reader = await OplogReader.open(reading);
+    const writer = new EntryWriter({
+      stores,
+      incarnation,
+      epoch,
+      after: end ?? CHAIN_START,
+      stored: ({ entries }) => stored(entries),
+    });
+    try {
+      await pump(following, member, reader, writer, end !== null);
+    } finally {
+      // What was read before reading failed is as good as any: it is stored, unless all is to end at once.
+      await untilAborted(
+        writer.flush().catch(() => undefined),
+        ctx.signal,
+      );
+      writer.stop();
+    }
+  } finally {
+    await member.close();
+  }
+}
+
+/** Moves runs from the reader to the writer. `overlap`: the first entry is stored already. */
+async function pump(
+  { ctx, seen, endAt }: Following,
+  member: PinnedMember,
+  reader: OplogReader,
+  writer: EntryWriter,
+  overlap: boolean,
+): Promise<void> {
+  for (let begun = !overlap; Date.now() < endAt || !begun;) {
+    ctx.signal.throwIfAborted();
+    await untilAborted(writer.room(), ctx.signal);
+    const askedAt = Date.now();
+    const run = await reader.next(Math.max(1, Math.min(WAIT_MS, endAt - askedAt)));
+    const fresh = run && !begun ? withoutFirst(run) : run;
+    if (run) begun = true;
+    if (fresh) writer.add(fresh);
+    await seen.note(member, fresh?.last);
+    const pause = PACE_MS - (Date.now() - askedAt);
+    if (run && run.bytes.length < TRICKLE_BYTES && pause > 0) await delay(pause, undefined, { signal: ctx.signal });
+  }
+  await untilAborted(writer.flush(), ctx.signal);
+  ctx.signal.throwIfAborted();
+}
+
+/** The newest optime known of the source, noted now and then. */
+class Seen {
+  readonly #parts: TailOplogParts;
+  #newest: Position | undefined;
+  #noteAt = 0;
+
+  constructor(parts: TailOplogParts) {
+    this.#parts = parts;
+  }
+
+  async note(member: PinnedMember, read: Position | undefined): Promise<void> {
+    this.#advance(read);
+    if (Date.now() < this.#noteAt) return;
+    this.#noteAt = Date.now() + SEEN_MS;
+    this.#advance((await lastWrite(member.client)).majority);
+    const { stores, fence } = this.#parts;
+    if (!this.#newest) return;
+    const { ts, term } = this.#newest;
+    await updateMember(stores, fence, { seen: { position: toStoredPosition({ ts, term }), at: await stores.now() } });
+  }
+
+  #advance(position: Position | undefined): void {
+    if (position && (!this.#newest || compareOptimes(position.ts, this.#newest.ts) > 0)) this.#newest = position;
+  }
 }

@@ -1,5 +1,5 @@
 /** Looking into raw oplog entries. */
-import { BsonType, documentLength, elementName, elements } from '../bson/raw.ts';
+import { BsonType, elementName, elements } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 
@@ -7,6 +7,15 @@ import type { Position } from '../shared/optime.ts';
 export interface EntryPlace extends Position {
   /** Wall time of the server that wrote it. */
   readonly wall: Date;
+}
+
+/** A run of entries as it was read. */
+export interface EntryRun {
+  /** Concatenated raw entries. */
+  readonly bytes: Buffer;
+  readonly entries: number;
+  readonly first: Position;
+  readonly last: EntryPlace;
 }
 
 /**
@@ -31,11 +40,4 @@ export function entryPlace(buffer: Buffer, offset = 0): EntryPlace {
     if (ts && term !== undefined && wall) return { ts, term, wall };
   }
   throw new LifeboatError('Internal', 'bytes that are not an oplog entry');
-}
-
-/** Offset of the last document of a run of documents. */
-export function lastDocumentOffset(run: Buffer): number {
-  let last = 0;
-  for (let at = 0; at < run.length; at += documentLength(run, at)) last = at;
-  return last;
 }
