@@ -1,0 +1,292 @@
+/** `lifeboat backup`: the lifecycle of one deployment. */
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  defineSearchAttributeKey,
+  SearchAttributeType,
+  TypedSearchAttributes,
+  type SearchAttributePair,
+} from '@temporalio/common';
+import {
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+  type WorkflowHandle,
+} from '@temporalio/client';
+import { unknownDeployment } from '../../config/uris.ts';
+import { isLifeboatError, LifeboatError } from '../../shared/errors.ts';
+import type { BackupInput, BackupStatus, Phase, Problem } from '../../shared/messages.ts';
+import { backupWorkflowId, SearchAttribute, TASK_QUEUE } from '../../shared/names.ts';
+import { readStatus, readStatuses } from '../../stores/status.ts';
+import type { CliContext } from '../context.ts';
+import { errorFrom, type Outcome } from '../outcome.ts';
+import { withStores } from '../stores.ts';
+import { promptly, unlessNotFound, withTemporal, type Temporal } from '../temporal.ts';
+import { bytes, duration, fields, optime, progressText, table, time } from '../text.ts';
+import {
+  activityTypes,
+  earlyFailure,
+  endingOf,
+  failureOfWork,
+  follow,
+  startedOutcome,
+  type Ending,
+  type Ids,
+  type WaitFlags,
+} from '../work.ts';
+
+/** What `backup` answers its updates and, with more, the query `status`. */
+interface PhaseAnswer {
+  readonly phase: Phase;
+  readonly problem: Problem | null;
+}
+
+/** The search attribute that every workflow of a deployment carries. */
+export function deploymentAttribute(deployment: string): TypedSearchAttributes {
+  const pair: SearchAttributePair = {
+    key: defineSearchAttributeKey(SearchAttribute.deployment, SearchAttributeType.KEYWORD),
+    value: deployment,
+  };
+  return new TypedSearchAttributes([pair]);
+}
+
+const seeStatus = (name: string): string => `see \`lifeboat backup status ${name}\``;
+
+/** How long a start is watched for what makes it fail at once: a bad URI, a wrong password, a standalone. */
+const START_WATCH_MS = 15_000;
+
+export async function startBackup(context: CliContext, name: string, flags: WaitFlags): Promise<Outcome> {
+  const config = await context.config();
+  if (!config.deployments.has(name)) throw unknownDeployment(config, name);
+  return withTemporal(context, async (temporal) => {
+    const handle = await launch(temporal, name);
+    const ids: Ids = { workflowId: handle.workflowId, runId: handle.firstExecutionRunId, id: name };
+    return flags.wait
+      ? untilRoutine(context, temporal, handle, ids, flags)
+      : whenUnderWay(context, temporal, handle, ids);
+  });
+}
+
+async function launch(
+  temporal: Temporal,
+  name: string,
+): Promise<WorkflowHandle & { readonly firstExecutionRunId: string }> {
+  const input: BackupInput = { deployment: name };
+  try {
+    return await promptly(temporal, () =>
+      temporal.client.workflow.start('backup', {
+        workflowId: backupWorkflowId(name),
+        taskQueue: TASK_QUEUE,
+        args: [input],
+        workflowIdConflictPolicy: 'FAIL',
+        typedSearchAttributes: deploymentAttribute(name),
+        staticSummary: `Backup of ${name}`,
+      }),
+    );
+  } catch (error) {
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+    throw new LifeboatError('BackupExists', `the backup of ${name} already runs`);
+  }
+}
+
+async function whenUnderWay(
+  context: CliContext,
+  temporal: Temporal,
+  handle: WorkflowHandle,
+  ids: Ids,
+): Promise<Outcome> {
+  let taken = false;
+  const failure = await earlyFailure(
+    temporal,
+    handle,
+    async (description) => {
+      const running = activityTypes(description);
+      taken ||= running.length > 0;
+      // The oplog is followed from the moment on at which source, stores and mongod were found good.
+      if (running.includes('tailOplog')) return true;
+      const problem = taken ? (await askPhase(temporal, handle))?.problem : undefined;
+      return problem ? errorFrom(problem.code, problem.message) : false;
+    },
+    START_WATCH_MS,
+  );
+  if (!failure && !taken) {
+    context.note('No worker has taken it up yet: `lifeboat up` or `lifeboat worker` starts one.');
+  }
+  return startedOutcome(ids, `The backup of ${ids.id} has begun; ${seeStatus(ids.id)}.`, failure);
+}
+
+const QUERY_TIMEOUT_MS = 4_000;
+
+/** What the workflow says of itself; undefined while no worker answers for it. */
+async function askPhase({ client }: Temporal, handle: WorkflowHandle): Promise<PhaseAnswer | undefined> {
+  try {
+    return await client.withDeadline(Date.now() + QUERY_TIMEOUT_MS, () => handle.query<PhaseAnswer, []>('status'));
+  } catch {
+    return undefined;
+  }
+}
+
+async function untilRoutine(
+  context: CliContext,
+  temporal: Temporal,
+  handle: WorkflowHandle,
+  ids: Ids,
+  flags: WaitFlags,
+): Promise<Outcome> {
+  const over = new AbortController();
+  const ended: Promise<Ending<PhaseAnswer>> = endingOf(handle.result() as Promise<PhaseAnswer>);
+  const phase = decidedPhase(temporal, handle, over.signal).then((result) => ({ result }));
+  try {
+    const outcome = await follow(
+      context,
+      flags,
+      `the backup of ${ids.id}`,
+      Promise.race([phase, ended]),
+      () => lineOf(context, ids.id),
+      seeStatus(ids.id),
+    );
+    if ('left' in outcome) return startedOutcome(ids, '', outcome.left);
+    if ('failure' in outcome.ended) return startedOutcome(ids, '', outcome.ended.failure);
+    const { phase: reached, problem } = outcome.ended.result;
+    if (reached !== 'routine') return startedOutcome(ids, '', notRoutine(ids.id, reached, problem));
+  } finally {
+    over.abort();
+    ended.catch(() => undefined);
+  }
+  const status = await withStores(context, (stores) => readStatus(stores, ids.id));
+  return { result: { ...ids, ...status }, text: statusText(status) };
+}
+
+/** The first phase that needs no further waiting: routine, or one that only a person ends. */
+async function decidedPhase(temporal: Temporal, handle: WorkflowHandle, over: AbortSignal): Promise<PhaseAnswer> {
+  for (;;) {
+    const answer = await askPhase(temporal, handle);
+    if (answer && answer.phase !== 'initial-sync' && answer.phase !== 'paused') return answer;
+    await delay(1_000, undefined, { signal: over });
+  }
+}
+
+function notRoutine(name: string, phase: Phase, problem: Problem | null): LifeboatError {
+  if (problem) return errorFrom(problem.code, problem.message);
+  return new LifeboatError('WorkCancelled', `the backup of ${name} is ${phase}`);
+}
+
+async function lineOf(context: CliContext, name: string): Promise<string> {
+  const { phase, members, problem } = await withStores(context, (stores) => readStatus(stores, name));
+  const progress = members.flatMap((member) => (member.progress ? [progressText(member.progress)] : []));
+  const trouble = problem ? [`${problem.code} ${problem.message}`] : [];
+  return [phase, ...progress, ...trouble].join(': ');
+}
+
+export type BackupUpdate = 'pause' | 'resume' | 'resync' | 'stop';
+
+/** The workflow waits up to 30 s for the effect, and a worker may have to be found before. */
+const UPDATE_TIMEOUT_MS = 45_000;
+
+const done: Readonly<Record<BackupUpdate, string>> = {
+  pause: 'is paused: nothing is read from the source until `resume`, and its oplog moves on',
+  resume: 'goes on',
+  resync: 'begins a new initial sync; its snapshots stay',
+  stop: 'is stopped; its snapshots stay',
+};
+
+export async function updateBackup(
+  context: CliContext,
+  update: BackupUpdate,
+  name: string,
+  reason: string | undefined,
+): Promise<Outcome> {
+  return withTemporal(context, async (temporal) => {
+    const handle = temporal.client.workflow.getHandle(backupWorkflowId(name));
+    const description = await promptly(temporal, () => unlessNotFound(() => handle.describe()));
+    if (description?.status.name !== 'RUNNING') throw new LifeboatError('NoBackup', `no backup of ${name} runs`);
+    const ids: Ids = { workflowId: handle.workflowId, runId: description.runId, id: name };
+    const takesReason = update === 'pause' || update === 'resync';
+    const input = takesReason ? { reason: reason ?? `lifeboat backup ${update}` } : {};
+    try {
+      const answer = await temporal.client.withDeadline(Date.now() + UPDATE_TIMEOUT_MS, () =>
+        handle.executeUpdate<PhaseAnswer, [object]>(update, { args: [input] }),
+      );
+      return { result: { ...ids, deployment: name, ...answer }, text: `The backup of ${name} ${done[update]}.` };
+    } catch (error) {
+      return { result: ids, text: '', error: updateFailure(error, name, update) };
+    }
+  });
+}
+
+function updateFailure(error: unknown, name: string, update: BackupUpdate): LifeboatError {
+  const failure = failureOfWork(error);
+  if (failure) return failure;
+  if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) {
+    return new LifeboatError(
+      'TimedOut',
+      `no worker carried out ${update} for ${name} in ${duration(UPDATE_TIMEOUT_MS)}`,
+      {
+        cause: error,
+      },
+    );
+  }
+  throw error;
+}
+
+/** From the stores alone: it answers when no worker and no Temporal does. */
+export async function showStatus(context: CliContext, name: string | undefined): Promise<Outcome> {
+  if (name === undefined) {
+    const deployments = await withStores(context, readStatuses);
+    return { result: { deployments }, text: statusesText(deployments) };
+  }
+  try {
+    const status = await withStores(context, (stores) => readStatus(stores, name));
+    return { result: status, text: statusText(status) };
+  } catch (error) {
+    const config = await context.config();
+    throw isLifeboatError(error, 'NoBackup') && !config.deployments.has(name) ? unknownDeployment(config, name) : error;
+  }
+}
+
+function statusesText(statuses: readonly BackupStatus[]): string {
+  if (statuses.length === 0) return 'No backup was ever started here.';
+  return table(
+    ['NAME', 'PHASE', 'LAG', 'LAST SNAPSHOT', 'PROBLEM'],
+    statuses.map(({ deployment, phase, members, lastSnapshot, problem }) => [
+      deployment,
+      phase,
+      lagText(members.map(({ lagSeconds }) => lagSeconds)),
+      lastSnapshot ? time(lastSnapshot.wallTime) : '-',
+      problem ? `${problem.code} ${problem.message}` : '-',
+    ]),
+  );
+}
+
+function lagText(lags: readonly (number | null)[]): string {
+  const known = lags.filter((lag) => lag !== null);
+  return known.length === 0 ? '-' : duration(Math.max(...known) * 1000);
+}
+
+function statusText(status: BackupStatus): string {
+  const { deployment, kind, phase, members, lastSnapshot, restorable, problem } = status;
+  const [first, last] = [restorable[0], restorable.at(-1)];
+  const lines = [
+    fields([
+      ['deployment', `${deployment} (${kind})`],
+      ['phase', phase],
+      ['last snapshot', lastSnapshot ? `${lastSnapshot.id}, ${bytes(lastSnapshot.logicalBytes)}` : 'none yet'],
+      [
+        'restorable',
+        first && last ? `${restorable.length} optimes, ${optime(first.from)} to ${optime(last.to)}` : 'nothing yet',
+      ],
+      ['problem', problem && `${problem.code} ${problem.message} (since ${time(problem.since)})`],
+      ['remedy', problem?.fix],
+    ]),
+    table(
+      ['MEMBER', 'PHASE', 'APPLIED THROUGH', 'LAG', 'DAEMON', 'PROGRESS'],
+      members.map((member) => [
+        member.name,
+        member.phase,
+        optime(member.appliedThrough),
+        lagText([member.lagSeconds]),
+        member.daemon ?? '-',
+        member.progress ? progressText(member.progress) : '-',
+      ]),
+    ),
+  ];
+  return (members.length === 0 ? lines.slice(0, 1) : lines).join('\n\n');
+}

@@ -1,0 +1,133 @@
+/** `lifeboat deployments`: the configuration file edited and listed. No secret is ever printed. */
+import { access } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { addDeployment as addToFile, removeDeployment as removeFromFile } from '../../config/edit.ts';
+import type { Config, UriSource } from '../../config/schema.ts';
+import { checkUri, deploymentUri, holdsPassword, redactUri, unknownDeployment } from '../../config/uris.ts';
+import { isLifeboatError, LifeboatError } from '../../shared/errors.ts';
+import { backupWorkflowId } from '../../shared/names.ts';
+import type { CliContext } from '../context.ts';
+import type { Outcome } from '../outcome.ts';
+import { withStores } from '../stores.ts';
+import { promptly, unlessNotFound, withTemporal } from '../temporal.ts';
+import { table } from '../text.ts';
+
+export interface UriFlags {
+  readonly uri?: string | undefined;
+  readonly uriFile?: string | undefined;
+  readonly uriEnv?: string | undefined;
+}
+
+export async function addDeployment(context: CliContext, name: string, flags: UriFlags): Promise<Outcome> {
+  const source = sourceOf(context, flags);
+  const file = context.configPath;
+  const config = await addToFile(file, name, source);
+  noteOn(context, config, name, source);
+  return {
+    result: { name, kind: 'unknown', uri: redactUri(source), file },
+    text: `Added ${name} to ${file}; begin with \`lifeboat backup start ${name}\`.`,
+  };
+}
+
+/** @throws LifeboatError `BadUsage`, `BadUri` */
+function sourceOf({ cwd }: CliContext, { uri, uriFile, uriEnv }: UriFlags): UriSource {
+  if (uri !== undefined) {
+    // What holds a variable is a connection string only once that is filled in.
+    return { uri: uri.includes('${') ? uri : checkUri(uri, 'what --uri gives', 'BadUri') };
+  }
+  if (uriFile !== undefined) return { uriFile: resolve(cwd, uriFile) };
+  if (uriEnv === undefined) {
+    throw new LifeboatError(
+      'BadUsage',
+      'deployments add needs one of --uri URI, --uri-file FILE and --uri-env VARIABLE',
+    );
+  }
+  if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(uriEnv)) {
+    throw new LifeboatError('BadUsage', '--uri-env takes the name of a variable, such as SHOP_URI, not its value');
+  }
+  return { uri: `\${${uriEnv}}` };
+}
+
+/** Tells what the worker will need, as far as this machine can see it. */
+function noteOn(context: CliContext, config: Config, name: string, source: UriSource): void {
+  try {
+    deploymentUri(config, name, context.env);
+  } catch (error) {
+    // The worker may run elsewhere, with another environment: what is missing here may be there.
+    if (isLifeboatError(error)) context.note(`Note: ${error.message}. The worker will need it.`);
+  }
+  if ('uri' in source && holdsPassword(source.uri)) {
+    context.note(
+      'Note: the password now stands in the file, which only you can read; --uri-env or --uri-file keep it out.',
+    );
+  }
+}
+
+export async function listDeployments(context: CliContext): Promise<Outcome> {
+  const config = await context.config();
+  const deployments = [...config.deployments].map(([name, { source }]) => ({
+    name,
+    kind: 'unknown',
+    uri: redactUri(source),
+  }));
+  const none = `${config.file} has no deployments yet; add one with \`lifeboat deployments add NAME --uri URI\`.`;
+  const text = table(
+    ['NAME', 'KIND', 'URI'],
+    deployments.map(({ name, kind, uri }) => [name, kind, uri]),
+  );
+  return { result: { deployments }, text: deployments.length === 0 ? none : text };
+}
+
+export async function removeDeployment(context: CliContext, name: string): Promise<Outcome> {
+  const config = await context.config();
+  if (!config.deployments.has(name)) throw unknownDeployment(config, name);
+  if (await backupRuns(context, config, name)) {
+    throw new LifeboatError('DeploymentBusy', `the backup of ${name} runs`);
+  }
+  await removeFromFile(config.file, name);
+  return { result: { name, file: config.file }, text: `Removed ${name} from ${config.file}; its snapshots stay.` };
+}
+
+/**
+ * Whether the backup of a deployment runs: Temporal knows it best, the stores know it too.
+ * @throws LifeboatError when neither can tell
+ */
+async function backupRuns(context: CliContext, config: Config, name: string): Promise<boolean> {
+  if (await nothingEverRan(context, config)) return false;
+  try {
+    return await withTemporal(context, (temporal) =>
+      promptly(temporal, async () => {
+        const handle = temporal.client.workflow.getHandle(backupWorkflowId(name));
+        const description = await unlessNotFound(() => handle.describe());
+        return description?.status.name === 'RUNNING';
+      }),
+    );
+  } catch (error) {
+    if (!isLifeboatError(error, 'TemporalUnavailable')) throw error;
+    const record = await withStores(context, (stores) => stores.deployments.findOne({ _id: name })).catch(
+      () => undefined,
+    );
+    if (record === undefined) {
+      throw new LifeboatError(
+        'TemporalUnavailable',
+        `cannot tell whether the backup of ${name} runs: ${error.message}`,
+        {
+          cause: error,
+        },
+      );
+    }
+    return record !== null && record.phase !== 'stopped';
+  }
+}
+
+/** True when no backup can exist: there is no home, and neither a Temporal nor a blockstore is named anywhere. */
+async function nothingEverRan({ home, env }: CliContext, config: Config): Promise<boolean> {
+  const named = ['TEMPORAL_ADDRESS', 'TEMPORAL_PROFILE', 'TEMPORAL_CONFIG_FILE', 'LIFEBOAT_BLOCKSTORE_URI'].some(
+    (variable) => (env[variable] ?? '') !== '',
+  );
+  if (named || config.blockstore) return false;
+  return access(home).then(
+    () => false,
+    () => true,
+  );
+}

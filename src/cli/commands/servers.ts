@@ -1,0 +1,83 @@
+/** `lifeboat up`, `down` and `worker`. */
+import { open } from 'node:fs/promises';
+import { chooseTemporal } from '../../config/temporal.ts';
+import { down, readUp, up, type UpState } from '../../embedded/up.ts';
+import type { CliContext } from '../context.ts';
+import { ExitCode, show, type Outcome } from '../outcome.ts';
+import { fields } from '../text.ts';
+
+/** Starts what is missing. Without `detach` it stays until it is interrupted, and then stops everything. */
+export async function startUp(context: CliContext, detach: boolean): Promise<Outcome> {
+  if (context.configFile !== undefined && (await makeFile(context.configFile))) {
+    context.note(`Made ${context.configFile}, which was not there.`);
+  }
+  const state = await up(context.home, { configFile: context.configFile, env: context.env });
+  const outcome: Outcome = { result: state, text: upText(state) };
+  if (detach) return outcome;
+  const interrupted = context.interrupts.claim();
+  show(outcome, context.json);
+  context.note('Ctrl-C stops all of it.');
+  await new Promise<void>((settle) => {
+    if (interrupted.aborted) settle();
+    interrupted.addEventListener('abort', () => settle(), { once: true });
+  });
+  context.note('Stopping ...');
+  await down(context.home);
+  process.exit(ExitCode.done);
+}
+
+/** `deployments add` fills it; until then the worker has nothing to follow. */
+async function makeFile(file: string): Promise<boolean> {
+  try {
+    await (await open(file, 'wx')).close();
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+function upText({ temporal, blockstore, worker, home }: UpState): string {
+  return fields([
+    ['Temporal', `${temporal.address}, namespace ${temporal.namespace}`],
+    ['web UI', temporal.ui],
+    ['blockstore', blockstore.uri],
+    ['worker', worker && `process ${worker.pid}`],
+    ['home', home],
+  ]);
+}
+
+/** Stops what runs; what it was is the answer. */
+export async function stopUp(context: CliContext): Promise<Outcome> {
+  const before = await readUp(context.home);
+  await down(context.home);
+  const { home } = context;
+  return before
+    ? { result: before, text: `Stopped what ran in ${home}; its state is kept.` }
+    : { result: { temporal: null, blockstore: null, worker: null, home }, text: `Nothing runs in ${home}.` };
+}
+
+/**
+ * What the worker finds its servers by: where `up` of the home runs and is meant, that one's addresses. A worker that
+ * `up` starts has them from it already.
+ */
+async function workerEnvironment({ home, homeGiven, env }: CliContext): Promise<NodeJS.ProcessEnv> {
+  const running = await readUp(home);
+  if (!running) return env;
+  const { address, namespace } = chooseTemporal({ home, homeGiven, up: running.temporal, env });
+  const embedded = address === running.temporal.address;
+  return {
+    ...env,
+    ...(embedded ? { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace } : {}),
+    LIFEBOAT_BLOCKSTORE_URI: running.blockstore.uri,
+  };
+}
+
+/** Runs a worker here until it is interrupted. Its log goes to standard error. */
+export async function runWorkerHere(context: CliContext): Promise<Outcome> {
+  const { home, configFile } = context;
+  const signal = context.interrupts.claim();
+  const { runWorker } = await import('../../worker.ts');
+  await runWorker({ configFile, home, env: await workerEnvironment(context), signal });
+  return { result: { home }, text: '' };
+}

@@ -1,0 +1,62 @@
+/** What comes of work that was started: followed to its end, or left once it is known to run. */
+import type { WorkflowHandle } from '@temporalio/client';
+import type { CliContext } from '../context.ts';
+import type { Outcome } from '../outcome.ts';
+import type { Temporal } from '../temporal.ts';
+import {
+  activityTypes,
+  earlyFailure,
+  endingOf,
+  follow,
+  heartbeatText,
+  startedOutcome,
+  type Ids,
+  type WaitFlags,
+} from '../work.ts';
+
+export interface StartedWork<T> {
+  readonly context: CliContext;
+  readonly temporal: Temporal;
+  readonly handle: WorkflowHandle;
+  readonly ids: Ids;
+  readonly flags: WaitFlags;
+  /** For people: `the snapshot of shop`. */
+  readonly what: string;
+  /** How to see it later. */
+  readonly hint: string;
+  /** What its result is to the command. */
+  readonly outcome: (result: T) => Outcome;
+}
+
+/** What cannot begin fails within this time of finding a worker. */
+const START_WATCH_MS = 4_000;
+
+export async function settle<T>(work: StartedWork<T>): Promise<Outcome> {
+  const { context, temporal, handle, ids, flags, what, hint } = work;
+  if (!flags.wait) {
+    let taken = false;
+    const failure = await earlyFailure(
+      temporal,
+      handle,
+      (description) => {
+        taken ||= activityTypes(description).length > 0;
+        return false;
+      },
+      START_WATCH_MS,
+    );
+    if (!failure && !taken) await noteIfIdle(work);
+    return startedOutcome(ids, `Started ${what} (${ids.id}); ${hint}.`, failure);
+  }
+  const result = endingOf(handle.result() as Promise<T>);
+  const outcome = await follow(context, flags, what, result, () => heartbeatText(temporal, handle), hint);
+  if ('left' in outcome) return startedOutcome(ids, '', outcome.left);
+  return 'failure' in outcome.ended
+    ? startedOutcome(ids, '', outcome.ended.failure)
+    : work.outcome(outcome.ended.result);
+}
+
+async function noteIfIdle<T>({ context, handle }: StartedWork<T>): Promise<void> {
+  const { status } = await handle.describe();
+  if (status.name !== 'RUNNING') return;
+  context.note('No worker has taken it up yet: `lifeboat up` or `lifeboat worker` starts one.');
+}

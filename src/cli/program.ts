@@ -1,0 +1,325 @@
+/** The commands, their flags and their help. What a command does is loaded when it is run. */
+import { Command, InvalidArgumentError } from '@commander-js/extra-typings';
+import { parseDuration } from '../config/units.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import { DEPLOYMENT_NAME } from '../shared/names.ts';
+import type { CliContext, GlobalFlags } from './context.ts';
+import type { Outcome } from './outcome.ts';
+
+/** A command that was chosen, with its arguments. */
+export type Chosen = (context: CliContext) => Promise<Outcome>;
+
+export interface Parsed {
+  readonly flags: GlobalFlags;
+  readonly chosen: Chosen;
+}
+
+export interface ProgramOptions {
+  readonly version: string;
+  /** What the help says of the Temporal that the commands talk to. */
+  readonly temporal: string;
+  /** Where help goes. */
+  readonly write: (text: string) => void;
+}
+
+const NO_TEMPORAL = 'Does not talk to Temporal.';
+
+/**
+ * Reads the words of a command line.
+ * @throws CommanderError for help, the version and wrong usage; LifeboatError `NotBuiltYet`
+ */
+export function parseCommandLine(words: readonly string[], options: ProgramOptions): Parsed {
+  let chosen: Chosen | undefined;
+  const program = buildProgram(options, (command) => {
+    chosen = command;
+  });
+  program.parse(words, { from: 'user' });
+  if (!chosen) throw new LifeboatError('BadUsage', 'name a command');
+  return { flags: program.opts(), chosen };
+}
+
+function deploymentName(text: string): string {
+  if (DEPLOYMENT_NAME.test(text)) return text;
+  throw new InvalidArgumentError('A name has a-z, 0-9 and "-", at most 63, and does not begin with "-".');
+}
+
+function durationFlag(text: string): number {
+  const quantity = parseDuration(text);
+  if ('value' in quantity) return quantity.value;
+  throw new InvalidArgumentError(`It ${quantity.wrong}.`);
+}
+
+const notBuiltYet = (what: string): Chosen => {
+  return () => Promise.reject(new LifeboatError('NotBuiltYet', `${what} is not built yet`));
+};
+
+function buildProgram({ version, temporal, write }: ProgramOptions, choose: (command: Chosen) => void) {
+  const program = new Command('lifeboat')
+    .description('Durable backups of MongoDB, run by Temporal workflows')
+    .option('--config <file>', 'the configuration (default: lifeboat.yaml in the working directory)')
+    .option('--home <dir>', 'where `up` keeps its state (default: .lifeboat in the working directory)')
+    .option('--json', 'one JSON document on standard output; text for people goes to standard error')
+    .option('--no-color', 'no colours')
+    .version(version, '--version', 'the version of Lifeboat')
+    .helpOption('-h, --help', 'this help')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ writeOut: write, writeErr: write, outputError: () => undefined })
+    .exitOverride();
+
+  const help = (
+    command: { addHelpText(position: 'after', text: string): unknown },
+    example: string,
+    talks = temporal,
+  ): void => {
+    command.addHelpText('after', `\nExample:\n  $ lifeboat ${example}\n\n${talks}`);
+  };
+  const group = (name: string, description: string, example: string) => {
+    const command = program.command(name).description(description);
+    help(command, example);
+    return command;
+  };
+  help(program, 'backup status');
+
+  const up = program
+    .command('up')
+    .description('start what is missing of the embedded Temporal, blockstore and worker')
+    .option('--detach', 'return once all of them answer; without it Ctrl-C stops them')
+    .action(({ detach }) =>
+      choose(async (context) => (await import('./commands/servers.ts')).startUp(context, detach === true)),
+    );
+  help(up, 'up --detach', 'Runs a Temporal of its own, with its state under --home.');
+
+  const down = program
+    .command('down')
+    .description('stop what `up` started; its state is kept')
+    .action(() => choose(async (context) => (await import('./commands/servers.ts')).stopUp(context)));
+  help(down, 'down', 'Stops the embedded Temporal of --home.');
+
+  const worker = program
+    .command('worker')
+    .description("run a worker: this daemon's activities, and workflows")
+    .action(() => choose(async (context) => (await import('./commands/servers.ts')).runWorkerHere(context)));
+  help(worker, 'worker --config /etc/lifeboat.yaml');
+
+  addDeployments();
+  addBackup();
+  addSnapshots();
+  addRestores();
+  addUnbuilt();
+  return program;
+
+  function addDeployments(): void {
+    const deployments = group('deployments', 'what can be backed up: the configuration file', 'deployments list');
+    const add = deployments
+      .command('add')
+      .description('add a deployment to the configuration; a running worker sees it without a restart')
+      .argument('<name>', 'its name', deploymentName)
+      .option('--uri <uri>', 'its connection string; it then stands in the file, with its password')
+      .option('--uri-file <file>', 'a file, on the machine of the worker, that holds the connection string')
+      .option('--uri-env <variable>', 'a variable, in the environment of the worker, that holds it')
+      .action((name, flags) => {
+        const given = [flags.uri, flags.uriFile, flags.uriEnv].filter((value) => value !== undefined);
+        if (given.length !== 1) {
+          throw new LifeboatError('BadUsage', 'deployments add needs exactly one of --uri, --uri-file and --uri-env');
+        }
+        choose(async (context) => (await import('./commands/deployments.ts')).addDeployment(context, name, flags));
+      });
+    help(add, 'deployments add shop --uri-env SHOP_URI', NO_TEMPORAL);
+    const list = deployments
+      .command('list')
+      .description('the deployments of the configuration, without any secret')
+      .action(() => choose(async (context) => (await import('./commands/deployments.ts')).listDeployments(context)));
+    help(list, 'deployments list', NO_TEMPORAL);
+    const remove = deployments
+      .command('remove')
+      .description('take a deployment out of the configuration; its snapshots stay')
+      .argument('<name>', 'its name', deploymentName)
+      .action((name) =>
+        choose(async (context) => (await import('./commands/deployments.ts')).removeDeployment(context, name)),
+      );
+    help(remove, 'deployments remove shop');
+  }
+
+  function addBackup(): void {
+    const backup = group(
+      'backup',
+      'the backup of a deployment: begun, held, ended, looked at',
+      'backup start shop --wait',
+    );
+    const start = backup
+      .command('start')
+      .description('begin a backup: initial sync, then routine operation')
+      .argument('<name>', 'the deployment', deploymentName)
+      .option('--wait', 'return when its phase is routine')
+      .option('--timeout <duration>', 'wait no longer than this, such as 30m; the work goes on', durationFlag)
+      .action((name, flags) => {
+        requireWait(flags);
+        choose(async (context) => (await import('./commands/backup.ts')).startBackup(context, name, flags));
+      });
+    help(start, 'backup start shop --wait --timeout 2h');
+    const updates = [
+      ['pause', 'stop reading from the source, and keep everything', true],
+      ['resume', 'go on after a pause, or try again after a problem', false],
+      ['resync', 'begin a new initial sync; snapshots stay', true],
+      ['stop', 'end the backup; snapshots stay', false],
+    ] as const;
+    for (const [update, description, takesReason] of updates) {
+      const command = backup
+        .command(update)
+        .description(description)
+        .argument('<name>', 'the deployment', deploymentName);
+      if (takesReason) command.option('--reason <text>', 'why, for those who look at it later');
+      command.action((name, flags: { readonly reason?: string }) =>
+        choose(async (context) =>
+          (await import('./commands/backup.ts')).updateBackup(context, update, name, flags.reason),
+        ),
+      );
+      help(command, takesReason ? `backup ${update} shop --reason "new disks"` : `backup ${update} shop`);
+    }
+    const status = backup
+      .command('status')
+      .description('how it stands, read from the stores alone')
+      .argument('[name]', 'the deployment; without it, all of them', deploymentName)
+      .action((name) => choose(async (context) => (await import('./commands/backup.ts')).showStatus(context, name)));
+    help(status, 'backup status shop', `${NO_TEMPORAL} It answers from the stores, whether or not a worker runs.`);
+  }
+
+  function addSnapshots(): void {
+    const snapshots = group('snapshots', 'copies of a deployment at an exact optime', 'snapshots list shop');
+    const create = snapshots
+      .command('create')
+      .description("take a snapshot, at or after the source's majority optime now")
+      .argument('<name>', 'the deployment', deploymentName)
+      .option('--wait', 'return when it is stored')
+      .option('--timeout <duration>', 'wait no longer than this, such as 30m; the work goes on', durationFlag)
+      .action((name, flags) => {
+        requireWait(flags);
+        choose(async (context) => (await import('./commands/snapshots.ts')).createSnapshot(context, name, flags));
+      });
+    help(create, 'snapshots create shop --wait');
+    const list = snapshots
+      .command('list')
+      .description('the snapshots there are')
+      .argument('[name]', 'of one deployment', deploymentName)
+      .action((name) =>
+        choose(async (context) => (await import('./commands/snapshots.ts')).showSnapshots(context, name)),
+      );
+    help(list, 'snapshots list shop', NO_TEMPORAL);
+    const show = snapshots
+      .command('show')
+      .description('one snapshot')
+      .argument('<id>', 'its id')
+      .action((id) => choose(async (context) => (await import('./commands/snapshots.ts')).showSnapshot(context, id)));
+    help(show, 'snapshots show shop-20260101T000000Z-1a2b3c', NO_TEMPORAL);
+    const remove = snapshots
+      .command('delete')
+      .description('delete a snapshot (not built yet)')
+      .argument('<id>', 'its id')
+      .action(() => choose(notBuiltYet('snapshots delete')));
+    help(remove, 'snapshots delete shop-20260101T000000Z-1a2b3c');
+    const verify = snapshots
+      .command('verify')
+      .description('read every block of a snapshot and check it; waits for the result')
+      .argument('<id>', 'its id')
+      .option('--wait', 'it always waits')
+      .option('--timeout <duration>', 'wait no longer than this, such as 30m; the work goes on', durationFlag)
+      .action((id, { timeout }) =>
+        choose(async (context) => (await import('./commands/snapshots.ts')).verifySnapshot(context, id, timeout)),
+      );
+    help(verify, 'snapshots verify shop-20260101T000000Z-1a2b3c');
+  }
+
+  function addRestores(): void {
+    const collect = (value: string, previous: string[] = []): string[] => [...previous, value];
+    const restore = program
+      .command('restore')
+      .description('bring a snapshot back as a directory that mongod starts on')
+      .argument('<name>', 'the deployment', deploymentName)
+      .option('--snapshot <id>', 'the snapshot')
+      .option('--at <time>', 'any optime that can be restored (not built yet)')
+      .option('--latest', 'the newest optime that can be restored (not built yet)')
+      .requiredOption(
+        '--to <destination>',
+        'dir:PATH, absent or empty; archive:FILE and deployment:NAME are not built yet',
+      )
+      .option('--include <namespace>', 'only these namespaces (not built yet)', collect)
+      .option('--daemon <id>', 'the daemon that does it, and whose machine PATH is on')
+      .option('--dry-run', 'say what would be done (not built yet)')
+      .option('--hosts <file>', 'new addresses of the members of a cluster (not built yet)')
+      .option('--member <name>', 'one member of a cluster (not built yet)')
+      .option('--wait', 'return when it is handed over')
+      .option('--timeout <duration>', 'wait no longer than this, such as 30m; the work goes on', durationFlag)
+      .action((name, flags) => {
+        requireWait(flags);
+        choose(async (context) => (await import('./commands/restore.ts')).restore(context, name, flags));
+      });
+    help(restore, 'restore shop --snapshot shop-20260101T000000Z-1a2b3c --to dir:/srv/restored --wait');
+
+    const restores = group('restores', 'what became of each restore', 'restores list');
+    const list = restores
+      .command('list')
+      .description('all restores')
+      .action(() => choose(async (context) => (await import('./commands/restores.ts')).showRestores(context)));
+    help(list, 'restores list', NO_TEMPORAL);
+    const show = restores
+      .command('show')
+      .description('one restore')
+      .argument('<id>', 'its id')
+      .action((id) => choose(async (context) => (await import('./commands/restores.ts')).showRestore(context, id)));
+    help(show, 'restores show 20260101t000000z-1a2b3c', NO_TEMPORAL);
+    const cancel = restores
+      .command('cancel')
+      .description('end a restore that runs')
+      .argument('<id>', 'its id')
+      .action((id) => choose(async (context) => (await import('./commands/restores.ts')).cancelRestore(context, id)));
+    help(cancel, 'restores cancel 20260101t000000z-1a2b3c');
+  }
+
+  function addUnbuilt(): void {
+    const doctor = program
+      .command('doctor')
+      .description('check everything a backup needs (not built yet)')
+      .argument('[name]', 'the deployment', deploymentName)
+      .action(() => choose(notBuiltYet('doctor')));
+    help(doctor, 'doctor shop');
+    const groom = program
+      .command('groom')
+      .description('reclaim blocks that no snapshot refers to (not built yet)')
+      .option('--dry-run', 'show the plan')
+      .option('--wait', 'return when it is done')
+      .option('--timeout <duration>', 'wait no longer than this', durationFlag)
+      .action(() => choose(notBuiltYet('groom')));
+    help(groom, 'groom --dry-run');
+    const schedules = group('schedules', 'snapshots by the clock (not built yet)', 'schedules list');
+    const list = schedules
+      .command('list')
+      .description('the schedules')
+      .action(() => choose(notBuiltYet('schedules list')));
+    help(list, 'schedules list');
+    const set = schedules
+      .command('set')
+      .description('take snapshots at an interval')
+      .argument('<name>', 'the deployment', deploymentName)
+      .requiredOption('--snapshot-every <duration>', 'the interval', durationFlag)
+      .action(() => choose(notBuiltYet('schedules set')));
+    help(set, 'schedules set shop --snapshot-every 6h');
+    for (const change of ['pause', 'resume'] as const) {
+      const command = schedules
+        .command(change)
+        .description(`${change} the schedule of a deployment`)
+        .argument('<name>', 'the deployment', deploymentName)
+        .action(() => choose(notBuiltYet(`schedules ${change}`)));
+      help(command, `schedules ${change} shop`);
+    }
+  }
+}
+
+function requireWait({
+  wait,
+  timeout,
+}: {
+  readonly wait?: true | undefined;
+  readonly timeout?: number | undefined;
+}): void {
+  if (timeout !== undefined && !wait) throw new LifeboatError('BadUsage', '--timeout goes with --wait');
+}

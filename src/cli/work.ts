@@ -1,0 +1,184 @@
+/** Work that runs in Temporal: started, watched for an early failure, followed to its end. */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  ApplicationFailure,
+  CancelledFailure,
+  defaultPayloadConverter,
+  TerminatedFailure,
+  WorkflowFailedError,
+  WorkflowUpdateFailedError,
+  type WorkflowExecutionDescription,
+  type WorkflowHandle,
+} from '@temporalio/client';
+import { LifeboatError } from '../shared/errors.ts';
+import type { Progress } from '../shared/messages.ts';
+import type { CliContext } from './context.ts';
+import { errorFrom, type Outcome } from './outcome.ts';
+import { promptly, type Temporal } from './temporal.ts';
+import { duration, progressText } from './text.ts';
+
+/** What started work is known by. */
+export interface Ids {
+  readonly workflowId: string;
+  readonly runId: string;
+  readonly id: string;
+}
+
+export interface WaitFlags {
+  readonly wait?: true | undefined;
+  /** Milliseconds. */
+  readonly timeout?: number | undefined;
+}
+
+/** The part of an id that tells one piece of work from the next; sorts by time. */
+export function uniqueId(): string {
+  const time = new Date()
+    .toISOString()
+    .replace(/[-:]|\.\d+/g, '')
+    .toLowerCase();
+  return `${time}-${randomBytes(3).toString('hex')}`;
+}
+
+/** Why a workflow or an update did not succeed, or undefined when `error` is of another kind. */
+export function failureOfWork(error: unknown): LifeboatError | undefined {
+  if (!(error instanceof WorkflowFailedError || error instanceof WorkflowUpdateFailedError)) return undefined;
+  const { cause } = error;
+  if (cause instanceof ApplicationFailure) return errorFrom(cause.type ?? 'no code', cause.message);
+  if (cause instanceof CancelledFailure) return new LifeboatError('WorkCancelled', 'the work was cancelled');
+  if (cause instanceof TerminatedFailure) return new LifeboatError('WorkCancelled', 'the workflow was terminated');
+  return new LifeboatError('Internal', 'the workflow failed', { cause: error });
+}
+
+/** What a workflow came to. */
+export type Ending<T> = { readonly result: T } | { readonly failure: LifeboatError };
+
+export async function endingOf<T>(result: Promise<T>): Promise<Ending<T>> {
+  try {
+    return { result: await result };
+  } catch (error) {
+    const failure = failureOfWork(error);
+    if (!failure) throw error;
+    return { failure };
+  }
+}
+
+const EARLY_POLL_MS = 300;
+
+/**
+ * Watches work that was just started, so that what fails at once is told at once.
+ * @param underWay whether it has got past what fails early
+ * @returns its failure, or undefined when there was none by then
+ */
+export async function earlyFailure(
+  temporal: Temporal,
+  handle: WorkflowHandle,
+  underWay: (description: WorkflowExecutionDescription) => Promise<boolean | LifeboatError> | boolean,
+  forMs: number,
+): Promise<LifeboatError | undefined> {
+  const deadline = performance.now() + forMs;
+  while (performance.now() < deadline) {
+    const description = await promptly(temporal, () => handle.describe());
+    if (description.status.name !== 'RUNNING') {
+      const ending = await promptly(temporal, () => endingOf(handle.result()));
+      return 'failure' in ending ? ending.failure : undefined;
+    }
+    const answer = await underWay(description);
+    if (answer instanceof LifeboatError) return answer;
+    if (answer) return undefined;
+    await delay(EARLY_POLL_MS);
+  }
+  return undefined;
+}
+
+/** Types of the activities that run or wait now. */
+export function activityTypes({ raw }: WorkflowExecutionDescription): string[] {
+  return (raw.pendingActivities ?? []).flatMap(({ activityType }) => (activityType?.name ? [activityType.name] : []));
+}
+
+/** What the activity of a workflow last told of its progress. */
+export async function heartbeatText(temporal: Temporal, handle: WorkflowHandle): Promise<string | undefined> {
+  const { raw } = await promptly(temporal, () => handle.describe());
+  const [payload] = (raw.pendingActivities ?? []).flatMap(({ heartbeatDetails }) => heartbeatDetails?.payloads ?? []);
+  const progress = payload && (defaultPayloadConverter.fromPayload(payload) as Progress | null | undefined);
+  return progress?.stage === undefined ? undefined : progressText(progress);
+}
+
+/** How often progress is asked for, and how often it is told where lines cannot be rewritten. */
+const TICK_MS = 1_000;
+const LINE_EVERY_MS = 5_000;
+
+/**
+ * Follows work to its end, telling how it goes.
+ * @param work settles when the work has ended
+ * @param line how it goes now; a failure to find out is passed over
+ * @param hint how to see the work when it is left
+ * @returns what `work` came to, or why it was left: `Interrupted` or `TimedOut`
+ */
+export async function follow<T>(
+  context: CliContext,
+  { timeout }: WaitFlags,
+  what: string,
+  work: Promise<T>,
+  line: () => Promise<string | undefined>,
+  hint: string,
+): Promise<{ readonly ended: T } | { readonly left: LifeboatError }> {
+  const interrupted = context.interrupts.claim();
+  const over = new AbortController();
+  const ticker = tellProgress(what, line, over.signal);
+  const wait = <L>(ms: number, left: L): Promise<L> => delay(ms, left, { signal: over.signal });
+  const leaving: Promise<{ readonly left: LifeboatError }>[] = [
+    aborted(interrupted, over.signal).then(() => ({
+      left: new LifeboatError('Interrupted', `${what} goes on; ${hint}`),
+    })),
+  ];
+  if (timeout !== undefined) {
+    leaving.push(
+      wait(timeout, { left: new LifeboatError('TimedOut', `${what} has not ended in ${duration(timeout)}; ${hint}`) }),
+    );
+  }
+  for (const promise of leaving) promise.catch(() => undefined);
+  try {
+    return await Promise.race([work.then((ended) => ({ ended })), ...leaving]);
+  } finally {
+    work.catch(() => undefined);
+    over.abort();
+    await ticker;
+  }
+}
+
+async function aborted(signal: AbortSignal, unless: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((settle, fail) => {
+    signal.addEventListener('abort', () => settle(), { once: true });
+    unless.addEventListener('abort', () => fail(new Error('over')), { once: true });
+  });
+}
+
+async function tellProgress(what: string, line: () => Promise<string | undefined>, over: AbortSignal): Promise<void> {
+  const terminal = process.stderr.isTTY;
+  const ended = new Promise<undefined>((settle) => {
+    over.addEventListener('abort', () => settle(undefined), { once: true });
+  });
+  const from = performance.now();
+  let toldAt = -Infinity;
+  while (!over.aborted) {
+    const text = await Promise.race([line().catch(() => undefined), ended]);
+    const now = performance.now();
+    if (over.aborted) break;
+    const told = `${what}: ${text ?? 'running'} (${duration(now - from)})`;
+    if (terminal) {
+      process.stderr.write(`\r\x1b[K${told.slice(0, Math.max(20, process.stderr.columns - 1))}`);
+    } else if (now - toldAt >= LINE_EVERY_MS) {
+      process.stderr.write(`${told}\n`);
+      toldAt = now;
+    }
+    await delay(TICK_MS, undefined, { signal: over }).catch(() => undefined);
+  }
+  if (terminal) process.stderr.write('\r\x1b[K');
+}
+
+/** The answer for work that was started and is not waited for, or was left. */
+export function startedOutcome(ids: Ids, text: string, error?: LifeboatError): Outcome {
+  return { result: ids, text: error ? '' : text, error };
+}
