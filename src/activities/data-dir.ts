@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import { tryFileLock } from '../host/file-lock.ts';
 import { LifeboatError } from '../shared/errors.ts';
 
 export interface DataDir {
@@ -14,9 +14,6 @@ export interface DataDir {
 
 const DAEMON_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
-/** SQLITE_BUSY: another connection, of this process or of another, holds the lock. */
-const SQLITE_BUSY = 5;
-
 /**
  * Takes the folder for this process.
  * @param configuredId `daemon.id` of the configuration; without it an id is made up once and kept
@@ -24,33 +21,14 @@ const SQLITE_BUSY = 5;
  */
 export async function takeDataDir(path: string, configuredId?: string): Promise<DataDir> {
   await mkdir(path, { recursive: true, mode: 0o700 });
-  const release = lock(path);
+  const release = tryFileLock(join(path, 'daemon.lock'));
+  if (!release) throw new LifeboatError('DaemonLocked', `another worker uses ${path}`);
   try {
     return { path, daemonId: await daemonId(path, configuredId), release };
   } catch (error) {
     release();
     throw error;
   }
-}
-
-/**
- * A lock that ends with its process, however that ends: Node has no call for a file lock, but its SQLite takes one
- * (fcntl, which the kernel lets go of when the process is gone).
- */
-function lock(path: string): () => void {
-  const database = new DatabaseSync(join(path, 'daemon.lock'));
-  try {
-    database.exec('BEGIN EXCLUSIVE');
-  } catch (error) {
-    database.close();
-    if (error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY) {
-      throw new LifeboatError('DaemonLocked', `another worker uses ${path}`);
-    }
-    throw error;
-  }
-  return () => {
-    if (database.isOpen) database.close();
-  };
 }
 
 /** Heads and claims name the daemon by its id, so it never changes once it is written. */

@@ -2,16 +2,15 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Client, WorkflowHandle } from '@temporalio/client';
-import { TestWorkflowEnvironment } from '@temporalio/testing';
-import { findBinary } from '../../src/embedded/binaries.ts';
 import type { BackupStatus, Phase } from '../../src/shared/messages.ts';
-import { backupWorkflowId, SearchAttribute, TASK_QUEUE } from '../../src/shared/names.ts';
+import { backupWorkflowId, TASK_QUEUE } from '../../src/shared/names.ts';
 import { openStores, type Stores } from '../../src/stores/connect.ts';
 import { readStatus } from '../../src/stores/status.ts';
 import type { backup } from '../../src/workflows/index.ts';
 import type { PhaseAnswer } from '../../src/workflows/messages.ts';
 import { testFolder } from './folders.ts';
 import { startReplicaSet, until, type TestReplicaSet } from './replica-set.ts';
+import { startTestTemporal } from './temporal.ts';
 import { endHead, startWorker, type WorkerProcess, type WorkerSetting } from './worker.ts';
 
 export interface LifeboatOptions {
@@ -25,6 +24,7 @@ export interface LifeboatOptions {
 
 export interface TestLifeboat extends AsyncDisposable {
   readonly client: Client;
+  readonly temporalAddress: string;
   readonly source: TestReplicaSet;
   readonly storeSet: TestReplicaSet;
   readonly stores: Stores;
@@ -45,15 +45,17 @@ export interface TestLifeboat extends AsyncDisposable {
 export async function startLifeboat(options: LifeboatOptions = {}): Promise<TestLifeboat> {
   const stack = new AsyncDisposableStack();
   try {
+    const { longHistory } = options;
+    const dynamicConfig = longHistory === undefined ? {} : { 'limit.historyCount.suggestContinueAsNew': longHistory };
     const folder = stack.use(await testFolder()).path;
     const [source, storeSet, temporal] = await Promise.all([
       startReplicaSet({ name: 'rs0', extraArgs: ['--oplogSize', '990'] }),
       startReplicaSet({ name: 'blocks' }),
-      startTemporal(options),
+      startTestTemporal({ dynamicConfig }),
     ]);
     stack.use(source);
     stack.use(storeSet);
-    stack.defer(() => temporal.teardown());
+    stack.use(temporal);
     const stores = await openStores({ blockstore: storeSet.uri });
     stack.defer(() => stores.close());
     const home = join(folder, 'home');
@@ -62,14 +64,18 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
       configFile: join(folder, 'lifeboat.yaml'),
       home,
       env: {
-        TEMPORAL_ADDRESS: temporal.address,
+        ...temporal.env,
         LIFEBOAT_SLICE_MS: String(options.sliceMs ?? 3_000),
         ...options.env,
       },
     };
     const configure = async (deployments: Readonly<Record<string, string>>): Promise<void> => {
       const entries = Object.entries(deployments).map(([name, uri]) => [name, { uri }] as const);
-      const content = { blockstore: { uri: storeSet.uri }, deployments: Object.fromEntries(entries) };
+      const content = {
+        daemon: { id: 'test-daemon' },
+        blockstore: { uri: storeSet.uri },
+        deployments: Object.fromEntries(entries),
+      };
       // JSON is YAML.
       await writeFile(setting.configFile, JSON.stringify(content));
     };
@@ -82,6 +88,7 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const resources = stack.move();
     return {
       client,
+      temporalAddress: temporal.address,
       source,
       storeSet,
       stores,
@@ -128,17 +135,4 @@ export async function command(
 ): Promise<Phase> {
   const { phase } = await handle.executeUpdate<PhaseAnswer, [typeof input]>(update, { args: [input] });
   return phase;
-}
-
-async function startTemporal({ longHistory }: LifeboatOptions): Promise<TestWorkflowEnvironment> {
-  return TestWorkflowEnvironment.createLocal({
-    server: {
-      executable: { type: 'existing-path', path: await findBinary('temporal') },
-      searchAttributes: Object.values(SearchAttribute).map((name) => ({ name, type: 'KEYWORD' })),
-      extraArgs:
-        longHistory === undefined
-          ? []
-          : ['--dynamic-config-value', `limit.historyCount.suggestContinueAsNew=${longHistory}`],
-    },
-  });
 }

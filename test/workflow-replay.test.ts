@@ -1,0 +1,47 @@
+/** The workflows of today replay the histories of real runs; a change that breaks one needs `patched`. */
+import assert from 'node:assert/strict';
+import { fileURLToPath } from 'node:url';
+import { test } from 'node:test';
+import {
+  bundleWorkflowCode,
+  DefaultLogger,
+  Runtime,
+  Worker,
+  type WorkflowBundleWithSourceMap,
+} from '@temporalio/worker';
+import { DeterminismViolationError } from '@temporalio/workflow';
+import { keptHistories } from './support/histories.ts';
+
+const logger = new DefaultLogger('ERROR', () => undefined);
+Runtime.install({ logger, telemetryOptions: { logging: { filter: { core: 'ERROR', other: 'ERROR' }, forward: {} } } });
+
+async function bundle(file: string): Promise<WorkflowBundleWithSourceMap> {
+  return bundleWorkflowCode({ workflowsPath: fileURLToPath(new URL(file, import.meta.url)), logger });
+}
+
+const histories = await keptHistories();
+
+test('there is a history of every workflow and of every way a backup goes', () => {
+  const names = [...histories.keys()];
+  assert.deepEqual(names, [
+    'backup-continued',
+    'backup-failed',
+    'backup-stopped',
+    'restore',
+    'snapshot',
+    'verifySnapshot',
+  ]);
+});
+
+for (const [name, history] of histories) {
+  test(`${name} replays`, async () => {
+    const workflowBundle = await bundle('../src/workflows/index.ts');
+    await Worker.runReplayHistory({ workflowBundle }, history, `replay/${name}`);
+  });
+}
+
+test('a workflow that does something else than it did is found out', async () => {
+  const workflowBundle = await bundle('./support/mutated-workflows.ts');
+  const running = Worker.runReplayHistory({ workflowBundle }, histories.get('backup-stopped'), 'replay/mutated');
+  await assert.rejects(running, DeterminismViolationError);
+});
