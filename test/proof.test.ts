@@ -84,8 +84,7 @@ before(async () => {
     await fillTen(client, 'indexes', name);
     await client.db('indexes').collection(name).createIndex({ n: 1 });
   }
-  for (const name of ['gone', 'recreated', 'to be a view', 'later', 'validated'])
-    await fillTen(client, 'names', name);
+  for (const name of ['gone', 'recreated', 'to be a view', 'later', 'validated']) await fillTen(client, 'names', name);
   await client.db('names').createCollection('collated', { collation: { locale: 'de' } });
   await client.db('names').createCollection('view', { viewOn: 'gone', pipeline: [{ $match: { n: { $gt: 3 } } }] });
   await client.db('names').createCollection('view gone', { viewOn: 'gone', pipeline: [] });
@@ -353,6 +352,14 @@ test('what happens on the source after the optime makes no difference, and what 
     trimmed.notCompared.some(({ namespace }) => namespace === 'moving.ring'),
     true,
   );
+});
+
+test('an optime that the oplog does not reach back to is not taken for equal', async () => {
+  const report = await prove({ t: 1, i: 1 });
+  assert.equal(report.equal, false);
+  assert.deepEqual(report.notCompared, [
+    { namespace: '*', reason: 'the oplog of the source no longer reaches back to that optime' },
+  ]);
 });
 
 test('a copy that is one write behind, or one ahead, is found', async () => {

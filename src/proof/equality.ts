@@ -103,8 +103,16 @@ class Proof {
     }
     // Lists show what is there now: whatever changed since then is known after this.
     await this.#since.refresh();
-    this.#compareNames(ofSource, ofCopy);
-    await this.#each(pairs.values(), (pair) => this.#compare(pair));
+    if (this.#since.isWhole) {
+      this.#compareNames(ofSource, ofCopy);
+      await this.#each(pairs.values(), (pair) => this.#compare(pair));
+    }
+    if (!this.#since.isWhole) {
+      this.#notCompared.push({
+        namespace: '*',
+        reason: 'the oplog of the source no longer reaches back to that optime',
+      });
+    }
     return {
       equal: this.#differences.length === 0 && this.#notCompared.length === 0,
       comparedCollections: this.#collections,

@@ -5,7 +5,7 @@
  * wherever no entry since then touches them.
  */
 import { EJSON } from 'bson';
-import { ReadPreference, type Db, type Document, type MongoClient, type Timestamp } from 'mongodb';
+import { ReadPreference, type Collection, type Db, type Document, type MongoClient, type Timestamp } from 'mongodb';
 
 /** An entry, or one of the entries inside an `applyOps`, as far as it matters here. */
 interface Entry {
@@ -23,14 +23,21 @@ const HARMLESS = ['abortTransaction', 'startIndexBuild', 'abortIndexBuild', 'dbC
 /** Commands that change the indexes or options of a collection, and leave it and its documents where they are. */
 const ALTERATIONS = ['createIndexes', 'commitIndexBuild', 'dropIndexes', 'deleteIndexes', 'collMod'];
 
-/** Enough of an entry to tell what it touches, without the documents that it carries. */
-const PROJECTION = Object.fromEntries([
-  ...['ts', 'op', 'ns', 'ui', 'prevOpTime', 'o2._id', 'o._id'].map((name) => [name, 1]),
-  ...['applyOps', 'commitTransaction', 'create', 'dropTarget', ...HARMLESS, ...ALTERATIONS].map((name) => [
-    `o.${name}`,
-    1,
-  ]),
-]);
+const FIELDS = ['op', 'ns', 'ui', 'o2._id', 'o._id'].concat(
+  ['create', 'dropTarget', ...HARMLESS, ...ALTERATIONS].map((name) => `o.${name}`),
+);
+/** Enough of an entry, and of those inside it, to tell what it touches, without the documents that it carries. */
+const OPTIONS = {
+  projection: Object.fromEntries(
+    ['ts', 'prevOpTime', 'o.commitTransaction', ...FIELDS, ...FIELDS.map((name) => `o.applyOps.${name}`)].map(
+      (name) => [name, 1],
+    ),
+  ),
+  readPreference: ReadPreference.primary,
+  promoteValues: false,
+  // Names and `_id`s are people's own, and need not be text.
+  enableUtf8Validation: false,
+} as const;
 
 const VIEWS = '.system.views';
 
@@ -46,14 +53,16 @@ export class ChangesSince {
   readonly rewritten = new Set<string>();
   /** For each UUID put in before the first `refresh`: the `_id`s that were inserted, as canonical extended JSON. */
   readonly inserted = new Map<string, Set<string>>();
+  /** False when the oplog no longer reaches back to the optime: then nothing here can be relied on. */
+  isWhole = true;
   readonly #admin: Db;
-  readonly #local: Db;
+  readonly #oplog: Collection<Document>;
   readonly #optime: Timestamp;
   #through: Timestamp;
 
   constructor(client: MongoClient, optime: Timestamp) {
     this.#admin = client.db('admin');
-    this.#local = client.db('local');
+    this.#oplog = client.db('local').collection('oplog.rs');
     this.#optime = optime;
     this.#through = optime;
   }
@@ -66,17 +75,13 @@ export class ChangesSince {
     // Everything up to `now` is in the oplog, without holes, once a majority read that follows it answers.
     const readConcern = { level: 'majority', afterClusterTime: now };
     await this.#admin.command({ find: 'system.version', limit: 1, readConcern });
-    const entries = this.#local.collection<Document>('oplog.rs').find(
-      { ts: { $gt: this.#through, $lte: now } },
-      {
-        readConcern: { level: 'majority' },
-        readPreference: ReadPreference.primary,
-        projection: PROJECTION,
-        promoteValues: false,
-      },
-    );
+    const range = { ts: { $gt: this.#through, $lte: now } };
+    const entries = this.#oplog.find(range, { ...OPTIONS, readConcern: { level: 'majority' } });
     for await (const entry of entries) await this.#takeIn(entry as unknown as Entry);
     this.#through = now;
+    // After the reading: what is there now was there then.
+    const [oldest] = await this.#oplog.find({}, OPTIONS).sort({ $natural: 1 }).limit(1).toArray();
+    this.isWhole &&= oldest !== undefined && (oldest['ts'] as Timestamp).lessThanOrEqual(this.#optime);
   }
 
   async #takeIn(entry: Entry): Promise<void> {
@@ -111,9 +116,7 @@ export class ChangesSince {
   async #takeInBeginOf(last: Entry): Promise<void> {
     let before = last.prevOpTime?.ts;
     while (before && !before.isZero()) {
-      const found = (await this.#local
-        .collection<Document>('oplog.rs')
-        .findOne({ ts: before })) as unknown as Entry | null;
+      const found = (await this.#oplog.findOne({ ts: before }, OPTIONS)) as unknown as Entry | null;
       if (!found || !('applyOps' in found.o)) return;
       if (found.ts.lessThanOrEqual(this.#optime))
         for (const inner of found.o['applyOps'] as Entry[]) await this.#takeIn(inner);
