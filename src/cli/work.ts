@@ -63,6 +63,8 @@ export async function endingOf<T>(result: Promise<T>): Promise<Ending<T>> {
   }
 }
 
+export const NO_WORKER_YET = 'No worker has taken it up yet: `lifeboat up` or `lifeboat worker` starts one.';
+
 const EARLY_POLL_MS = 300;
 
 /**

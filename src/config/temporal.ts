@@ -65,7 +65,7 @@ function readProfile(env: NodeJS.ProcessEnv): ReturnType<typeof loadClientConfig
     // The text may quote the file, and that may hold a key.
     throw new LifeboatError(
       'ConfigInvalid',
-      'the Temporal profile of the environment (TEMPORAL_PROFILE, temporal.toml) cannot be read',
+      'the Temporal profile of the environment cannot be read: see TEMPORAL_PROFILE, and that temporal.toml has a table [profile.default]',
       {
         cause: error,
       },

@@ -435,6 +435,12 @@ const kinds = {
     retryable: false,
     fix: 'Somebody ended the work; start it again if it is still wanted.',
   },
+  NoWorker: {
+    code: 'LB7012',
+    owner: 'operator',
+    retryable: true,
+    fix: 'Start one with `lifeboat up` or `lifeboat worker`, and see that it talks to the same Temporal.',
+  },
 
   // 9: internal
   Internal: {

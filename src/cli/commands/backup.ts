@@ -27,6 +27,7 @@ import {
   endingOf,
   failureOfWork,
   follow,
+  NO_WORKER_YET,
   startedOutcome,
   type Ending,
   type Ids,
@@ -94,6 +95,7 @@ async function whenUnderWay(
   ids: Ids,
 ): Promise<Outcome> {
   let taken = false;
+  let underWay = false;
   const failure = await earlyFailure(
     temporal,
     handle,
@@ -101,16 +103,21 @@ async function whenUnderWay(
       const running = activityTypes(description);
       taken ||= running.length > 0;
       // The oplog is followed from the moment on at which source, stores and mongod were found good.
-      if (running.includes('tailOplog')) return true;
-      const problem = taken ? (await askPhase(temporal, handle))?.problem : undefined;
-      return problem ? errorFrom(problem.code, problem.message) : false;
+      underWay = running.includes('tailOplog');
+      const problem = taken && !underWay ? (await askPhase(temporal, handle))?.problem : undefined;
+      return problem ? errorFrom(problem.code, problem.message) : underWay;
     },
     START_WATCH_MS,
   );
-  if (!failure && !taken) {
-    context.note('No worker has taken it up yet: `lifeboat up` or `lifeboat worker` starts one.');
-  }
+  if (!failure && !underWay) await noteDelay(context, ids.id, taken);
   return startedOutcome(ids, `The backup of ${ids.id} has begun; ${seeStatus(ids.id)}.`, failure);
+}
+
+/** Tells why work that was started is not under way yet, as far as it can be known. */
+async function noteDelay(context: CliContext, name: string, taken: boolean): Promise<void> {
+  if (!taken) return context.note(NO_WORKER_YET);
+  const status = await withStores(context, (stores) => readStatus(stores, name)).catch(() => undefined);
+  if (status?.problem) context.note(`It is tried again and again: ${status.problem.code} ${status.problem.message}`);
 }
 
 const QUERY_TIMEOUT_MS = 4_000;

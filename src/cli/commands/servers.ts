@@ -1,5 +1,6 @@
 /** `lifeboat up`, `down` and `worker`. */
 import { open } from 'node:fs/promises';
+import { join } from 'node:path';
 import { chooseTemporal } from '../../config/temporal.ts';
 import { down, readUp, up, type UpState } from '../../embedded/up.ts';
 import type { CliContext } from '../context.ts';
@@ -57,19 +58,21 @@ export async function stopUp(context: CliContext): Promise<Outcome> {
     : { result: { temporal: null, blockstore: null, worker: null, home }, text: `Nothing runs in ${home}.` };
 }
 
-/**
- * What the worker finds its servers by: where `up` of the home runs and is meant, that one's addresses. A worker that
- * `up` starts has them from it already.
- */
+/** What the worker finds its servers by: where `up` of the home runs and is meant, that one's addresses. */
 async function workerEnvironment({ home, homeGiven, env }: CliContext): Promise<NodeJS.ProcessEnv> {
   const running = await readUp(home);
   if (!running) return env;
+  const withStore = { ...env, LIFEBOAT_BLOCKSTORE_URI: running.blockstore.uri };
   const { address, namespace } = chooseTemporal({ home, homeGiven, up: running.temporal, env });
-  const embedded = address === running.temporal.address;
+  if (address !== running.temporal.address) return withStore;
+  // A person's keys and profiles are for another server than the embedded one.
+  const kept = Object.entries(withStore).filter(([name]) => !name.startsWith('TEMPORAL_'));
   return {
-    ...env,
-    ...(embedded ? { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace } : {}),
-    LIFEBOAT_BLOCKSTORE_URI: running.blockstore.uri,
+    ...Object.fromEntries(kept),
+    TEMPORAL_ADDRESS: address,
+    TEMPORAL_NAMESPACE: namespace,
+    // The SDK passes over a file that is not there, and trips over an empty one.
+    TEMPORAL_CONFIG_FILE: join(running.home, 'temporal.toml'),
   };
 }
 

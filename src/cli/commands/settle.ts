@@ -9,6 +9,7 @@ import {
   endingOf,
   follow,
   heartbeatText,
+  NO_WORKER_YET,
   startedOutcome,
   type Ids,
   type WaitFlags,
@@ -58,5 +59,5 @@ export async function settle<T>(work: StartedWork<T>): Promise<Outcome> {
 async function noteIfIdle<T>({ context, handle }: StartedWork<T>): Promise<void> {
   const { status } = await handle.describe();
   if (status.name !== 'RUNNING') return;
-  context.note('No worker has taken it up yet: `lifeboat up` or `lifeboat worker` starts one.');
+  context.note(NO_WORKER_YET);
 }
