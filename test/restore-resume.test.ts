@@ -9,7 +9,7 @@ import { mongodOn, startMongod } from '../src/mongod/process.ts';
 import { RestoreTarget } from '../src/restore/target.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import { ZERO_OPTIME } from '../src/shared/optime.ts';
-import { restoreDirectory, type RestoreParts } from '../src/steps/restore-directory.ts';
+import { clearRestore, restoreDirectory, type RestoreParts } from '../src/steps/restore-directory.ts';
 import { takeSnapshot } from '../src/steps/take-snapshot.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
 import { crashOf } from './support/crash-child.ts';
@@ -139,6 +139,19 @@ test('a run that a later one of the same restore overtook stops before the later
   await assert.rejects(restoreDirectory(ctx, parts, request), (error) => isLifeboatError(error, 'FenceLost'));
   await second;
   assert.equal(await countIn(request.path), DOCUMENTS);
+});
+
+test('a restore that is taken back leaves an empty directory, and none of anybody else', async () => {
+  const request = { id: 'taken-back', snapshot, path: join(folder.path, 'taken-back') };
+  await crashOf({ step: 'restore', store: set.uri, request, dieAt: 'proof: validate' });
+  await clearRestore({ id: 'another', path: request.path });
+  await assertMongodRefuses(request.path);
+  await clearRestore(request);
+  assert.deepEqual(await readdir(request.path), []);
+
+  await writeFile(join(request.path, 'storage.bson'), 'of a database');
+  await clearRestore(request);
+  assert.deepEqual(await readdir(request.path), ['storage.bson']);
 });
 
 test('a hand-over that stopped at any file goes on to the same end', async () => {

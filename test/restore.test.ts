@@ -4,9 +4,11 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { MongoClient } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
+import type { LockedHead } from '../src/head/types.ts';
 import { startMongod, type RunningMongod } from '../src/mongod/process.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
-import { ZERO_OPTIME } from '../src/shared/optime.ts';
+import type { SnapshotSummary } from '../src/shared/messages.ts';
+import { ZERO_OPTIME, type Optime } from '../src/shared/optime.ts';
 import { restoreDirectory, type RestoreParts } from '../src/steps/restore-directory.ts';
 import { takeSnapshot } from '../src/steps/take-snapshot.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
@@ -96,6 +98,52 @@ test('a restored directory holds nothing of ours, and a plain mongod serves the 
       ['startup_log'],
     );
   });
+});
+
+test('checkpoints that a locked head makes while it is read do the snapshot no harm', async () => {
+  // What it does every 60 s, it does every other second.
+  const busy = await startLockableMongod(['--syncdelay', '2']);
+  try {
+    const orders = busy.client.db('shop').collection('orders');
+    await orders.insertMany(Array.from({ length: 20_000 }, (_, n) => ({ n, text: `document ${n} `.repeat(10) })));
+    await orders.createIndex({ text: 1 });
+    await orders.updateMany({ n: { $mod: [3, 0] } }, { $set: { changed: true } });
+    const expected = await hashesOf(busy.client);
+    const turtle = async (): Promise<string> => readFile(join(busy.dbpath, 'WiredTiger.turtle'), 'utf8');
+    const pause = new Int32Array(new SharedArrayBuffer(4));
+    const member = await claimedMember(stores);
+    const before = { text: '' };
+    const watched = {
+      async lock(minimum: Optime): Promise<LockedHead> {
+        const locked = await busy.lock(minimum);
+        before.text = await turtle();
+        return locked;
+      },
+    };
+    let taken: SnapshotSummary | undefined;
+    await until(async () => {
+      let pieces = 0;
+      // After the metadata, and before nearly all data: this process stands still, the mongod does not.
+      const ctx = stepContext(new AbortController().signal, () => {
+        pieces += 1;
+        if (pieces === 4) Atomics.wait(pause, 0, 0, 4_000);
+      });
+      try {
+        taken = await takeSnapshot(ctx, { ...member, head: watched }, { minimum: ZERO_OPTIME });
+      } catch (error) {
+        // A checkpoint between the lock and the first read is the one case that needs another try.
+        if (!isLifeboatError(error, 'SnapshotLockLost')) throw error;
+      }
+      return taken !== undefined;
+    }, 'a snapshot is taken');
+    assert.notEqual(await turtle(), before.text, 'no checkpoint was made while the head was read');
+
+    const path = join(folder.path, 'checkpoints');
+    await restoreDirectory(stepContext(), parts, { id: 'checkpoints', snapshot: taken?.id ?? '', path });
+    await withMongod(path, async (client) => assert.deepEqual(await hashesOf(client), expected));
+  } finally {
+    await busy[Symbol.asyncDispose]();
+  }
 });
 
 test('a restored directory becomes a replica set by rs.initiate()', async () => {

@@ -17,7 +17,7 @@ export interface HeadFile {
  * What of a journal file belongs into a snapshot: its own header. Under the lock everything is in the checkpoint and no
  * record is needed, but the *number* of the newest journal file is. WiredTiger keeps in each file of data the journal
  * position of its last checkpoint; started without a journal it counts journal files from 1 again, and after a crash
- * skips every record as older than that: acknowledged writes would be lost (docs/decisions.md, journal headers).
+ * skips every record as older than that: acknowledged writes would be lost (docs/snapshots.md, journal).
  */
 const JOURNAL_HEADER_BYTES = 4096;
 const JOURNAL_FILE = /^WiredTigerLog\.\d+$/;
@@ -42,7 +42,7 @@ export async function filesToCut(locked: LockedHead): Promise<readonly HeadFile[
  * fsyncLock holds a backup cursor open, and while it is, no block of the checkpoint it was opened at is written over.
  * So files are whole as of that checkpoint however late they are read, if the metadata that is read belongs to it:
  * `WiredTiger.backup` is written when the cursor is opened, and a turtle newer than that is of a later checkpoint,
- * whose blocks nothing protects. Tried on 6.0.5 (docs/decisions.md, checkpoints under the lock).
+ * whose blocks nothing protects. Tried on 6.0.5 (docs/snapshots.md, checkpoints).
  * @throws LifeboatError `SnapshotLockLost` when a later checkpoint has been made
  */
 export async function lockedCheckpoint(dbpath: string): Promise<string> {

@@ -32,9 +32,11 @@ export interface BlockPlace {
   readonly hash: Buffer;
 }
 
-/** Files that say where in the others a checkpoint is. */
+const METADATA: ReadonlySet<string> = new Set(['WiredTiger', 'WiredTiger.turtle', 'WiredTiger.wt']);
+
+/** Whether a file is one of those that say where in the others a checkpoint is. */
 export function isMetadata(path: string): boolean {
-  return path.startsWith('WiredTiger') && !path.includes('/');
+  return METADATA.has(path);
 }
 
 /** The order of paths in a manifest: WiredTiger's metadata first (see cut.ts), then by UTF-16 code units. */

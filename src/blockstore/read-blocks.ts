@@ -6,9 +6,9 @@ import { hashKey, unpackBlock, type PackedBlock } from './blocks.ts';
 import type { BlockPlace } from './manifest.ts';
 import { whileStoreReturns } from './retry.ts';
 
-/** 8 MiB of raw blocks to a query. */
-export const BLOCKS_AT_ONCE = 128;
-export const READS_IN_FLIGHT = 3;
+/** 4 MiB of raw blocks to a query. */
+export const BLOCKS_AT_ONCE = 64;
+export const READS_IN_FLIGHT = 5;
 
 /**
  * The bytes of each place, in the order asked for; in the stead of one that cannot be had, a `BlockMissing` or

@@ -13,9 +13,9 @@ import { BLOCK_BYTES, hashKey, packBlock, type PackedBlock } from './blocks.ts';
 import { TaskGroup } from './gate.ts';
 import { whileStoreReturns } from './retry.ts';
 
-/** 8 MiB of raw blocks to a group; with those in flight and their compressed copies about 50 MB. */
-const GROUP_BLOCKS = 128;
-const GROUPS_IN_FLIGHT = 3;
+/** 4 MiB of raw blocks to a group: sending one keeps the main thread busy for some milliseconds. */
+const GROUP_BLOCKS = 64;
+const GROUPS_IN_FLIGHT = 5;
 
 /** How often a block may vanish between its claim and its insertion before that is a defect. */
 const MOST_TURNS = 10;

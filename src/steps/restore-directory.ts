@@ -59,6 +59,20 @@ export async function restoreDirectory(
   }
 }
 
+/**
+ * Ends a run of this process that may still be at work in the directory of an unfinished restore, and takes out of the
+ * directory all that it put there. Does nothing to a directory that holds anything else, or a restore that is complete.
+ * @throws LifeboatError `TargetUnusable`
+ */
+export async function clearRestore({ id, path }: Pick<RestoreRequest, 'id' | 'path'>): Promise<void> {
+  const earlier = running.get(path);
+  earlier?.stop.abort(new LifeboatError('FenceLost', `restore ${id} is being taken back`));
+  await earlier?.gone;
+  const target = new RestoreTarget(path, id);
+  await endProver(target.staging);
+  await target.clear();
+}
+
 function endedBy(stop: AbortSignal, ctx: StepContext): StepContext {
   return {
     signal: AbortSignal.any([ctx.signal, stop]),
