@@ -120,6 +120,30 @@ test('a source that does not answer is tried again, shown in the status, and a b
   assert.equal((await lifeboat.status('away')).phase, 'stopped');
 });
 
+test('a worker rides out an outage of its store', async () => {
+  const { storeSet } = lifeboat;
+  storeSet.members[0]?.kill('SIGKILL');
+  const verifying = await lifeboat.client.workflow.start('verifySnapshot', {
+    workflowId: 'verifySnapshot/test/outage',
+    taskQueue: TASK_QUEUE,
+    args: [{ snapshot: 'none' }],
+  });
+  await until(async () => {
+    const { raw } = await verifying.describe();
+    return (raw.pendingActivities?.[0]?.attempt ?? 0) > 1;
+  }, 'the claim is tried again');
+  await storeSet.restart(0);
+  await failsWith('UnknownSnapshot', verifying.result());
+});
+
+test('a worker rides out a Temporal that does not answer', async () => {
+  const { temporalPid } = lifeboat;
+  process.kill(temporalPid, 'SIGSTOP');
+  const verifying = run('verifySnapshot', { snapshot: 'none' });
+  const resumed = setTimeout(() => process.kill(temporalPid, 'SIGCONT'), 5_000);
+  await failsWith('UnknownSnapshot', verifying).finally(() => clearTimeout(resumed));
+});
+
 async function workerEndsWith(kind: ErrorName, home: string, configFile: string, address?: string): Promise<void> {
   const { env } = lifeboat.setting;
   await mkdir(home);

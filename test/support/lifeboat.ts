@@ -25,6 +25,7 @@ export interface LifeboatOptions {
 export interface TestLifeboat extends AsyncDisposable {
   readonly client: Client;
   readonly temporalAddress: string;
+  readonly temporalPid: number;
   readonly source: TestReplicaSet;
   readonly storeSet: TestReplicaSet;
   readonly stores: Stores;
@@ -89,6 +90,7 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     return {
       client,
       temporalAddress: temporal.address,
+      temporalPid: temporal.pid,
       source,
       storeSet,
       stores,
