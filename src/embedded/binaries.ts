@@ -36,5 +36,8 @@ export async function findBinary(name: BinaryName, env: NodeJS.ProcessEnv = proc
   for (const folder of folders) {
     if (await executable(join(folder, name))) return join(folder, name);
   }
-  throw new LifeboatError('BinaryMissing', `no ${name} was found in ${variable}, on the PATH or in the project's cache`);
+  throw new LifeboatError(
+    'BinaryMissing',
+    `no ${name} was found in ${variable}, on the PATH or in the project's cache`,
+  );
 }

@@ -1,0 +1,88 @@
+/**
+ * The processes of this machine, told by their command lines.
+ *
+ * A stored process id may have come to another process since. What is ours is therefore looked for, and looked at again
+ * before it is ended, by the words of its command line: they name a folder that only ours works in.
+ */
+import { execFile } from 'node:child_process';
+import { readdir, readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+
+export interface FoundProcess {
+  readonly pid: number;
+  /** The command line; where the system tells it as one text only, cut at blanks. */
+  readonly words: readonly string[];
+}
+
+const run = promisify(execFile);
+
+const HAS_PROC = process.platform === 'linux';
+
+/** The command line of a process; undefined when there is none of that id, or it has ended and waits for its parent. */
+export async function commandLineOf(pid: number): Promise<readonly string[] | undefined> {
+  if (HAS_PROC) return wordsInProc(pid);
+  const { stdout } = await run('ps', ['-ww', '-o', 'args=', '-p', String(pid)]).catch(() => ({ stdout: '' }));
+  return stdout.trim() === '' ? undefined : stdout.trim().split(' ');
+}
+
+async function wordsInProc(pid: number): Promise<readonly string[] | undefined> {
+  const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+  return text === '' ? undefined : text.replace(/\0$/, '').split('\0');
+}
+
+async function everyProcess(): Promise<FoundProcess[]> {
+  if (!HAS_PROC) {
+    const { stdout } = await run('ps', ['-axww', '-o', 'pid=,args='], { maxBuffer: 64 << 20 });
+    return stdout.split('\n').flatMap((line) => {
+      const [pid, ...words] = line.trim().split(/\s+/);
+      return words.length === 0 ? [] : [{ pid: Number(pid), words }];
+    });
+  }
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found = await Promise.all(pids.map(async (pid) => ({ pid, words: await wordsInProc(pid) })));
+  return found.flatMap(({ pid, words }) => (words === undefined ? [] : [{ pid, words }]));
+}
+
+/** All processes, but this one, whose command line satisfies `matches`. */
+export async function findProcesses(matches: (words: readonly string[]) => boolean): Promise<FoundProcess[]> {
+  return (await everyProcess()).filter(({ pid, words }) => pid !== process.pid && matches(words));
+}
+
+/** True when `flag` is followed by `value`. */
+export function hasFlag(words: readonly string[], flag: string, value: string): boolean {
+  return words.some((word, index) => word === flag && words[index + 1] === value);
+}
+
+/** The value that follows `flag`. */
+export function flagValue(words: readonly string[], flag: string): string | undefined {
+  const index = words.indexOf(flag);
+  return index < 0 ? undefined : words[index + 1];
+}
+
+/**
+ * Ends a process by SIGTERM, by SIGKILL after `graceMs`, and waits until it is gone. Does nothing to a process whose
+ * command line is no longer `words`.
+ */
+export async function endProcess({ pid, words }: FoundProcess, graceMs: number): Promise<void> {
+  const isStillIt = async (): Promise<boolean> => (await commandLineOf(pid))?.join('\0') === words.join('\0');
+  const killAt = Date.now() + graceMs;
+  let sent: NodeJS.Signals | undefined;
+  while (await isStillIt()) {
+    const due = Date.now() > killAt ? 'SIGKILL' : 'SIGTERM';
+    if (sent !== due) {
+      sent = due;
+      send(pid, due);
+    }
+    await delay(30);
+  }
+}
+
+function send(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    // It ended between the look and the signal.
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+  }
+}

@@ -1,0 +1,158 @@
+/** The embedded servers of a home, on real processes. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Connection } from '@temporalio/client';
+import { MongoClient } from 'mongodb';
+import { down, readUp, up, type UpState } from '../src/embedded/up.ts';
+import { findProcesses } from '../src/host/processes.ts';
+import { testFolder, type TestFolder } from './support/folders.ts';
+import { until } from './support/replica-set.ts';
+
+const servers = { worker: false } as const;
+
+async function processesOf(home: string): Promise<{ mongod: number[]; temporal: number[] }> {
+  const found = await findProcesses((words) => words.some((word) => word.startsWith(`${home}/`)));
+  const pids = (flag: string): number[] => found.filter(({ words }) => words.includes(flag)).map(({ pid }) => pid);
+  return { mongod: pids('--dbpath'), temporal: pids('--db-filename') };
+}
+
+async function killed(pid: number | undefined): Promise<void> {
+  assert.ok(pid !== undefined);
+  process.kill(pid, 'SIGKILL');
+  await until(async () => !(await findProcesses(() => true)).some((found) => found.pid === pid), `${pid} is gone`);
+}
+
+async function answer({ temporal, blockstore }: UpState): Promise<void> {
+  const connection = await Connection.connect({ address: temporal.address });
+  try {
+    const { customAttributes } = await connection.operatorService.listSearchAttributes({
+      namespace: temporal.namespace,
+    });
+    assert.ok('LifeboatDeployment' in customAttributes && 'LifeboatPhase' in customAttributes);
+  } finally {
+    await connection.close();
+  }
+  const page = await fetch(temporal.ui);
+  assert.equal(page.status, 200);
+  await page.body?.cancel();
+  const client = await MongoClient.connect(blockstore.uri);
+  try {
+    await client
+      .db('test')
+      .collection('marks')
+      .insertOne({ at: new Date() }, { writeConcern: { w: 'majority' } });
+  } finally {
+    await client.close();
+  }
+}
+
+async function marks({ blockstore }: UpState): Promise<number> {
+  const client = await MongoClient.connect(blockstore.uri);
+  try {
+    return await client.db('test').collection('marks').countDocuments();
+  } finally {
+    await client.close();
+  }
+}
+
+/** Runs `body` on a home of its own, and ends what it started even when it fails. */
+async function onHome(body: (home: string, folder: TestFolder) => Promise<void>): Promise<void> {
+  await using folder = await testFolder();
+  const home = join(folder.path, 'home');
+  try {
+    await body(home, folder);
+  } finally {
+    await down(home);
+    assert.deepEqual(await processesOf(home), { mongod: [], temporal: [] });
+  }
+}
+
+test('up starts each server once, also when two run at the same time, and a later up finds them', async () => {
+  await onHome(async (home) => {
+    assert.equal(await readUp(home), undefined);
+    const [first, second] = await Promise.all([up(home, servers), up(home, servers)]);
+    assert.deepEqual(second, first);
+    const before = await processesOf(home);
+    assert.equal(before.mongod.length, 1);
+    assert.equal(before.temporal.length, 1);
+    assert.deepEqual(await up(home, servers), first);
+    assert.deepEqual(await processesOf(home), before);
+    assert.deepEqual(await readUp(home), first);
+    await answer(first);
+  });
+});
+
+test('a killed server comes back with the next up, on its port and with its data', async () => {
+  await onHome(async (home) => {
+    const first = await up(home, servers);
+    await answer(first);
+    const { mongod, temporal } = await processesOf(home);
+    await killed(mongod[0]);
+    assert.equal(await readUp(home), undefined);
+    assert.deepEqual(await up(home, servers), first);
+    assert.equal(await marks(first), 1);
+    await killed(temporal[0]);
+    assert.deepEqual(await up(home, servers), first);
+    await answer(first);
+  });
+});
+
+test('down ends them cleanly and keeps the data, and does nothing when nothing runs', async () => {
+  await onHome(async (home) => {
+    assert.deepEqual(await down(home), { ended: [] });
+    const first = await up(home, servers);
+    await answer(first);
+    assert.deepEqual(await down(home), { ended: ['temporal', 'blockstore'] });
+    assert.equal(await readUp(home), undefined);
+    // A mongod that was shut down cleanly leaves an empty lock file.
+    assert.equal(await readFile(join(home, 'blockstore', 'mongod.lock'), 'utf8'), '');
+    assert.deepEqual(await down(home), { ended: [] });
+    assert.deepEqual(await up(home, servers), first);
+    assert.equal(await marks(first), 1);
+  });
+});
+
+test('ports that somebody else has taken meanwhile are given up, and the blockstore keeps its data on a new one', async () => {
+  await onHome(async (home) => {
+    const first = await up(home, servers);
+    await answer(first);
+    await down(home);
+    const taken = [first.temporal.address, new URL(first.temporal.ui).host, new URL(first.blockstore.uri).host];
+    const squatters = await Promise.all(
+      taken.map(async (address) => {
+        const server = createServer((socket) => socket.destroy());
+        server.listen(Number(address.split(':')[1]), '127.0.0.1');
+        await once(server, 'listening');
+        return server;
+      }),
+    );
+    try {
+      const second = await up(home, servers);
+      assert.notEqual(second.temporal.address, first.temporal.address);
+      assert.notEqual(second.temporal.ui, first.temporal.ui);
+      assert.notEqual(second.blockstore.uri, first.blockstore.uri);
+      assert.equal(await marks(second), 1);
+      await answer(second);
+    } finally {
+      for (const server of squatters) server.close();
+    }
+  });
+});
+
+test('the servers of another home are left alone, even when its name begins the same', async () => {
+  await onHome(async (home) => {
+    await up(home, servers);
+    const other = `${home}-other`;
+    const theirs = await up(other, servers);
+    try {
+      await down(home);
+      await answer(theirs);
+    } finally {
+      await down(other);
+    }
+  });
+});
