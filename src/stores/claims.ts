@@ -59,7 +59,14 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
           $set: {
             owner: { daemon, epoch: record.owner.epoch + 1, claimedAt: await stores.now() },
             ...(replacing
-              ? { incarnation: new ObjectId(), phase: 'initial-sync', sync: null, head: null, seen: null, progress: null }
+              ? {
+                  incarnation: new ObjectId(),
+                  phase: 'initial-sync',
+                  sync: null,
+                  head: null,
+                  seen: null,
+                  progress: null,
+                }
               : {}),
           },
         },
@@ -140,7 +147,10 @@ export async function requireRoutine(stores: Stores, deployment: string): Promis
     return record?.phase;
   });
   if (phase === 'routine') return;
-  throw new LifeboatError('BackupNotRunning', `the backup of ${deployment} is not in routine operation (${phase ?? 'stopped'})`);
+  throw new LifeboatError(
+    'BackupNotRunning',
+    `the backup of ${deployment} is not in routine operation (${phase ?? 'stopped'})`,
+  );
 }
 
 /**
