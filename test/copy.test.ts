@@ -1,12 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Binary, Code, Decimal128, Double, Int32, Long, MaxKey, MinKey, ObjectId, Timestamp } from 'mongodb';
-import { fromTimestamp } from '../src/mongo/positions.ts';
-import { compareOptimes } from '../src/shared/optime.ts';
 import { beginSync } from '../src/steps/begin-sync.ts';
 import { copySource } from '../src/steps/copy-source.ts';
-import { readMember } from '../src/stores/members.ts';
-import { listCollectionsToBuild } from '../src/syncstore/collections.ts';
 import { readChain } from '../src/syncstore/slices.ts';
 import {
   digest,
@@ -62,7 +58,7 @@ test('a copy that is cut short goes on behind its last slice, and each document 
   const text = 'x'.repeat(1_000);
   await client
     .db('cut')
-    .collection('long')
+    .collection<{ _id: number; text: string }>('long')
     .insertMany(Array.from({ length: 20_000 }, (_, _id) => ({ _id, text })));
   const deployment = await lab.begin();
   await beginSync(stepContext(), deployment);

@@ -9,6 +9,9 @@ export interface EntryPlace extends Position {
   readonly wall: Date;
 }
 
+/** The server's own mark (OpTime::kUninitializedTerm). */
+const NO_TERM = -1;
+
 /** A run of entries as it was read. */
 export interface EntryRun {
   /** Concatenated raw entries. */
@@ -39,5 +42,7 @@ export function entryPlace(buffer: Buffer, offset = 0): EntryPlace {
     // The object of an entry can be 16 MB of any bytes: what was looked for usually stands before it.
     if (ts && term !== undefined && wall) return { ts, term, wall };
   }
+  // The entry that initiates a set was written before there was a term.
+  if (ts && wall) return { ts, term: term ?? NO_TERM, wall };
   throw new LifeboatError('Internal', 'bytes that are not an oplog entry');
 }

@@ -2,10 +2,8 @@
 import {
   MongoClient,
   MongoError,
-  MongoServerError,
   MongoServerSelectionError,
   ReadPreference,
-  type UUID,
   type Document,
   type MongoClientOptions,
   type ReadPreferenceMode,
@@ -14,7 +12,8 @@ import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { MemberRecord, ReadFrom } from '../stores/records.ts';
+import type { MemberRecord } from '../stores/records.ts';
+import { copyIdentity, type CopyIdentity } from './copy-identity.ts';
 import { lastWrite } from './positions.ts';
 import { directUri, isDirect } from './uri.ts';
 
@@ -37,7 +36,10 @@ export interface SourceIdentity {
 }
 
 /** One data-bearing member; its client talks to no other. */
-export interface PinnedMember extends ReadFrom {
+export interface PinnedMember {
+  readonly host: string;
+  /** As it was when the connection was made. */
+  readonly copy: CopyIdentity;
   readonly client: MongoClient;
   close(): Promise<void>;
 }
@@ -62,8 +64,6 @@ export interface Source {
 const SELECTION_TIMEOUT_MS = 8_000;
 const SOCKET_TIMEOUT_MS = 120_000;
 const PROBE_TIMEOUT_MS = 3_000;
-
-const UNAUTHORIZED = 13;
 
 /** Commands go to the primary alone unless told: a set without one can still be looked at. */
 const ANY_MEMBER = { readPreference: ReadPreference.primaryPreferred };
@@ -143,7 +143,7 @@ async function diagnose(name: string, uri: string, client: MongoClient): Promise
   const answers = await Promise.all(client.options.hosts.map(async (host) => probe(uri, host.toString(), client)));
   const found = answers.filter((hello) => hello !== undefined);
   // A member that holds data may be back in a moment; only a set without one is in need of another URI.
-  if (found.some((hello) => hello['isWritablePrimary'] === true || hello['secondary'] === true)) return undefined;
+  if (found.some(holdsData)) return undefined;
   for (const hello of found) {
     try {
       requireDataMember(name, hello);
@@ -152,6 +152,10 @@ async function diagnose(name: string, uri: string, client: MongoClient): Promise
     }
   }
   return undefined;
+}
+
+function holdsData(hello: Document): boolean {
+  return typeof hello['setName'] === 'string' && (hello['isWritablePrimary'] === true || hello['secondary'] === true);
 }
 
 /** The unauthenticated `hello` of one host. */
@@ -212,12 +216,12 @@ async function pin({ name, uri, client, identity }: PinContext, wanted?: string)
   const member = newClient(name, direct, { ...clientOptions, readPreference: 'primaryPreferred' });
   try {
     const hello = await member.db('admin').command({ hello: 1 });
-    if (hello['isWritablePrimary'] !== true && hello['secondary'] !== true) {
+    if (!holdsData(hello)) {
       throw new LifeboatError('SourceUnavailable', `member ${host} of ${name} holds no data just now`);
     }
     const { config } = await member.db('admin').command({ replSetGetConfig: 1 });
     requireSameSet(name, config.settings.replicaSetId.toHexString() as string, identity.replicaSetId);
-    return { host, initialSyncId: await initialSyncId(member), client: member, close: () => member.close() };
+    return { host, copy: await copyIdentity(member), client: member, close: () => member.close() };
   } catch (error) {
     await member.close();
     throw castDriverError(error, 'source', `connecting to member ${host} of ${name}`);
@@ -237,16 +241,6 @@ async function selectHost(name: string, uri: string, client: MongoClient): Promi
   }
 }
 
-async function initialSyncId(member: MongoClient): Promise<string | null> {
-  try {
-    const found = await member.db('local').collection<{ _id: UUID }>('replset.initialSyncId').findOne();
-    return found ? found._id.toHexString() : null;
-  } catch (error) {
-    if (error instanceof MongoServerError && error.code === UNAUTHORIZED) return null;
-    throw error;
-  }
-}
-
 async function majorityPosition(name: string, client: MongoClient): Promise<Position> {
   try {
     const { majority } = await lastWrite(client);
@@ -254,11 +248,6 @@ async function majorityPosition(name: string, client: MongoClient): Promise<Posi
   } catch (error) {
     throw castDriverError(error, 'source', `reading the newest optime of ${name}`);
   }
-}
-
-/** True when tokens of `a` mean the same place on `b`: the same member, holding the same copy of the data. */
-export function sameReader(a: ReadFrom, b: ReadFrom): boolean {
-  return a.host === b.host && a.initialSyncId !== null && a.initialSyncId === b.initialSyncId;
 }
 
 /**

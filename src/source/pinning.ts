@@ -1,25 +1,21 @@
 /** Staying with one member for as long as it can be reached: resume tokens mean nothing on another. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { isLifeboatError } from '../shared/errors.ts';
-import type { ReadFrom } from '../stores/records.ts';
-import { sameReader, type PinnedMember, type Source } from './connect.ts';
+import type { PinnedMember, Source } from './connect.ts';
 
 /** How often, and after how long, in milliseconds, a member that went away is tried before another takes its place. */
 const ATTEMPTS = 3;
 const PAUSE_MS = 2_000;
 
 /**
- * Connects to `preferred` if it comes back soon and still holds the same copy of the data, else to any member that the
- * configuration wants to be read from.
+ * Connects to `preferred` if it is there or comes back soon, else to any member that the configuration wants to be read from.
  * @throws LifeboatError `SourceUnavailable` when none answers
  */
-export async function pinPreferred(source: Source, preferred: ReadFrom, signal: AbortSignal): Promise<PinnedMember> {
+export async function pinPreferred(source: Source, preferred: string, signal: AbortSignal): Promise<PinnedMember> {
   for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
     signal.throwIfAborted();
     try {
-      const member = await source.pinned(preferred.host);
-      // Its tokens are void if it was synced anew, and then it is as good as any other.
-      return member;
+      return await source.pinned(preferred);
     } catch (error) {
       if (!isLifeboatError(error, 'SourceUnavailable')) throw error;
     }
@@ -34,13 +30,13 @@ export class SharedMember implements AsyncDisposable {
   readonly #find: () => Promise<PinnedMember>;
   readonly #moved: (member: PinnedMember) => Promise<void>;
   #current: Promise<PinnedMember> | undefined;
-  #last: ReadFrom;
+  #last: string;
 
   /**
    * @param find finds the member to read from now
-   * @param moved is told before a member is used whose tokens are not those of `last`
+   * @param moved is told before another member than `last` is used
    */
-  constructor(last: ReadFrom, find: () => Promise<PinnedMember>, moved: (member: PinnedMember) => Promise<void>) {
+  constructor(last: string, find: () => Promise<PinnedMember>, moved: (member: PinnedMember) => Promise<void>) {
     this.#last = last;
     this.#find = find;
     this.#moved = moved;
@@ -68,14 +64,14 @@ export class SharedMember implements AsyncDisposable {
 
   async #connect(): Promise<PinnedMember> {
     const member = await this.#find();
-    if (!sameReader(member, this.#last)) {
+    if (member.host !== this.#last) {
       try {
         await this.#moved(member);
       } catch (error) {
         await member.close();
         throw error;
       }
-      this.#last = { host: member.host, initialSyncId: member.initialSyncId };
+      this.#last = member.host;
     }
     return member;
   }

@@ -62,7 +62,7 @@ async function choosePlan(member: PinnedMember, signal: AbortSignal): Promise<Sy
     stop: null,
     stage: 'list',
     startedAt: new Date(),
-    readFrom: { host: member.host, initialSyncId: member.initialSyncId },
+    readFrom: member.host,
   };
 }
 

@@ -1,12 +1,15 @@
 /** Copying one collection into slices: reading in sequence, compressing and storing beside it, headers in order. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Binary, ObjectId, Timestamp } from 'mongodb';
+import type { Binary, ObjectId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
+import { toTimestamp } from '../mongo/positions.ts';
 import type { ByteBudget } from '../shared/budget.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import type { Optime } from '../shared/optime.ts';
 import { untilAborted } from '../shared/signals.ts';
 import { CollectionReader, type CollectionReading, type Piece } from '../source/collection-reader.ts';
-import { sameReader, type PinnedMember } from '../source/connect.ts';
+import type { PinnedMember } from '../source/connect.ts';
+import { copyIdentity, readFrom, tokenHolds } from '../source/copy-identity.ts';
 import { readFailure } from '../source/failures.ts';
 import type { SharedMember } from '../source/pinning.ts';
 import { settledPosition } from '../source/positions.ts';
@@ -24,7 +27,7 @@ export interface Copying {
   readonly epoch: number;
   readonly member: SharedMember;
   /** `beginApplying` of the plan: a slice holds everything up to it. */
-  readonly afterClusterTime: Timestamp;
+  readonly beginApplying: Optime;
   readonly sliceBytes: number;
   readonly budget: ByteBudget;
   /** Ends everything at once. */
@@ -33,8 +36,8 @@ export interface Copying {
   readonly timeIsUp: () => boolean;
   /** Looks, now and then, whether the claim is still the newest. @throws LifeboatError `FenceLost` */
   readonly checkFence: () => Promise<void>;
-  /** Which member the plan says to read from now. @throws LifeboatError `FenceLost` */
-  readonly plannedReader: () => Promise<ReadFrom>;
+  /** Host of the member that the plan says to read from now. @throws LifeboatError `FenceLost` */
+  readonly plannedReader: () => Promise<string>;
   readonly stored: (bytes: number) => void;
 }
 
@@ -98,7 +101,7 @@ async function recover(
   const what = `copying ${db}.${name}`;
   if (error instanceof ChainMoved) {
     // A twin of this attempt copies it too. Read from two members, each would begin anew behind the other's slices.
-    if ((await copying.plannedReader()).host !== member.host) await copying.member.lose(member);
+    if ((await copying.plannedReader()) !== member.host) await copying.member.lose(member);
     return;
   }
   const failure = error instanceof LifeboatError ? 'fatal' : readFailure(error);
@@ -129,7 +132,7 @@ async function extendChain(
   }
   if (opened === 'dropped') return 'dropped';
   await using reader = opened.reader;
-  const writer = new SliceWriter(copying, collection._id.uuid, member, opened.after, chain.nextSeq, stored);
+  const writer = new SliceWriter(copying, collection._id.uuid, opened, chain.nextSeq, stored);
   try {
     while (!reader.ended && !writer.failed && !copying.timeIsUp()) {
       await copying.budget.take(copying.sliceBytes, copying.signal);
@@ -157,6 +160,7 @@ async function readPiece(copying: Copying, reader: CollectionReader): Promise<Pi
 interface Opened {
   readonly reader: CollectionReader;
   readonly after: Binary | null;
+  readonly readFrom: ReadFrom;
 }
 
 /** Opens a reading behind the newest token that still has its record; the collection's start always has. */
@@ -166,12 +170,17 @@ async function openReader(
   chain: Chain,
   member: PinnedMember,
 ): Promise<Opened | 'dropped'> {
-  const { afterClusterTime, sliceBytes, signal } = copying;
-  const reading = { client: member.client, db, uuid: _id.uuid, afterClusterTime, pieceBytes: sliceBytes, signal };
-  const points = resumePoints(chain, (readFrom) => sameReader(readFrom, member));
+  const { beginApplying, sliceBytes, signal } = copying;
+  const { host, client } = member;
+  const afterClusterTime = toTimestamp(beginApplying);
+  const reading = { client, db, uuid: _id.uuid, afterClusterTime, pieceBytes: sliceBytes, signal };
+  // A token is judged by what the member is now; where there is none, what it was before does for the new ones.
+  const copy = chain.slices.length > 0 ? await copyIdentity(client) : member.copy;
+  const points = resumePoints(chain, (token) => tokenHolds(token, host, copy));
   for (const after of points) {
     try {
-      return { reader: await CollectionReader.open({ ...reading, after: after?.buffer ?? null }), after };
+      const reader = await CollectionReader.open({ ...reading, after: after?.buffer ?? null });
+      return { reader, after, readFrom: readFrom(host, copy, beginApplying) };
     } catch (error) {
       const failure = readFailure(error);
       if (failure === 'dropped' && (await staysDropped({ ...reading, after: null }))) return 'dropped';
@@ -198,24 +207,17 @@ async function staysDropped(reading: CollectionReading): Promise<boolean> {
 class SliceWriter {
   readonly #copying: Copying;
   readonly #uuid: Binary;
-  readonly #member: PinnedMember;
+  readonly #readFrom: ReadFrom;
   readonly #stored: { slices: number };
   #after: Buffer | Binary | null;
   #seq: number;
   #chain: Promise<void> = Promise.resolve();
   #failure: { readonly error: unknown } | undefined;
 
-  constructor(
-    copying: Copying,
-    uuid: Binary,
-    member: PinnedMember,
-    after: Binary | null,
-    seq: number,
-    stored: { slices: number },
-  ) {
+  constructor(copying: Copying, uuid: Binary, { after, readFrom }: Opened, seq: number, stored: { slices: number }) {
     this.#copying = copying;
     this.#uuid = uuid;
-    this.#member = member;
+    this.#readFrom = readFrom;
     this.#after = after;
     this.#seq = seq;
     this.#stored = stored;
@@ -228,7 +230,6 @@ class SliceWriter {
   /** Begins to store a piece, and gives its bytes back to the budget when that is done. */
   add(piece: Piece): void {
     const { stores, incarnation, epoch, budget, checkFence, stored } = this.#copying;
-    const { host, initialSyncId } = this.#member;
     const [after, seq] = [this.#after, this.#seq];
     this.#after = piece.token;
     this.#seq += 1;
@@ -240,7 +241,7 @@ class SliceWriter {
         id: { incarnation, uuid: this.#uuid, seq },
         after,
         token: piece.token,
-        readFrom: { host, initialSyncId },
+        readFrom: this.#readFrom,
         documents: piece.documents,
         bytes: await bytes,
         epoch,

@@ -11,7 +11,7 @@ import { pinPreferred, SharedMember } from '../source/pinning.ts';
 import { confirmPosition, lastWrite } from '../source/positions.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
-import type { ReadFrom, SyncPlan } from '../stores/records.ts';
+import type { SyncPlan } from '../stores/records.ts';
 import {
   collectionsWithSlices,
   pendingCollections,
@@ -95,11 +95,11 @@ function sharedMember({ stores, source, fence }: CopySourceParts, plan: SyncPlan
   return new SharedMember(
     plan.readFrom,
     async () => pinPreferred(source, await plannedReader(stores, fence), signal),
-    (member) => planReadFrom(stores, fence, member),
+    ({ host }) => planReadFrom(stores, fence, host),
   );
 }
 
-async function plannedReader(stores: Stores, fence: MemberFence): Promise<ReadFrom> {
+async function plannedReader(stores: Stores, fence: MemberFence): Promise<string> {
   const { sync } = await readMember(stores, fence);
   if (!sync) throw new LifeboatError('FenceLost', `the plan of ${fence.key} is gone`);
   return sync.readFrom;
@@ -121,7 +121,7 @@ function copyingOf(parts: CopySourceParts, plan: SyncPlan, { member, signal, max
     incarnation: fence.incarnation,
     epoch: fence.epoch,
     member,
-    afterClusterTime: plan.beginApplying.ts,
+    beginApplying: fromStoredPosition(plan.beginApplying).ts,
     sliceBytes,
     budget: new ByteBudget(BYTES_IN_FLIGHT),
     signal,

@@ -168,7 +168,7 @@ async function makeIndexes(stores: Stores, state: Db, sync: Db, oplog: Db): Prom
     after: 1,
     token: 1,
     'readFrom.host': 1,
-    'readFrom.initialSyncId': 1,
+    'readFrom.copyId': 1,
     documents: 1,
     'bytes.rawBytes': 1,
     'bytes.storedBytes': 1,

@@ -94,13 +94,10 @@ export interface MemberRecord {
   readonly progress: (Progress & { readonly at: Date }) | null;
 }
 
-/**
- * A member of the source and the copy of the data it holds: `local.replset.initialSyncId`, null when that cannot be read,
- * and then it is never taken for the same copy again.
- */
+/** A member of the source, and which copy of the data it held for how long (src/source/copy-identity.ts). */
 export interface ReadFrom {
   readonly host: string;
-  readonly initialSyncId: string | null;
+  readonly copyId: string;
 }
 
 /** The three optimes of an initial sync (research, mongodb-internals §3), and how far it is. */
@@ -113,8 +110,8 @@ export interface SyncPlan {
   readonly stop: StoredPosition | null;
   /** `list`: the optimes are chosen, but the collections are not all listed yet. */
   readonly stage: 'list' | 'copy' | 'build' | 'validated';
-  /** The member that is copied from. Another one means that collections under way begin anew. */
-  readonly readFrom: ReadFrom;
+  /** Host of the member that is copied from. On another one, collections under way begin anew. */
+  readonly readFrom: string;
   readonly startedAt: Date;
 }
 

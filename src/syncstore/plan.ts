@@ -3,7 +3,7 @@ import type { MatchKeysAndValues } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
-import type { MemberRecord, ReadFrom, StoredPosition, SyncPlan } from '../stores/records.ts';
+import type { MemberRecord, StoredPosition, SyncPlan } from '../stores/records.ts';
 
 /** Each of these changes one field, once: a twin that wakes up late finds it set and leaves it. */
 async function change(
@@ -39,10 +39,6 @@ export async function planCopied(stores: Stores, fence: MemberFence, stop: Store
 }
 
 /** Notes which member is copied from. */
-export async function planReadFrom(
-  stores: Stores,
-  fence: MemberFence,
-  { host, initialSyncId }: ReadFrom,
-): Promise<void> {
-  await change(stores, fence, { 'sync.stop': null }, { 'sync.readFrom': { host, initialSyncId } });
+export async function planReadFrom(stores: Stores, fence: MemberFence, host: string): Promise<void> {
+  await change(stores, fence, { 'sync.stop': null }, { 'sync.readFrom': host });
 }

@@ -14,8 +14,8 @@ export interface TestReplicaSet extends AsyncDisposable {
   readonly client: MongoClient;
   readonly members: readonly RunningMongod[];
   readonly folder: string;
-  /** Starts a member again after it was stopped or killed, on its old port and dbpath. */
-  restart(index: number): Promise<void>;
+  /** Starts a member again after it was stopped or killed, on its old port and dbpath; with other arguments if given. */
+  restart(index: number, extraArgs?: readonly string[]): Promise<void>;
 }
 
 export interface ReplicaSetOptions {
@@ -24,6 +24,8 @@ export interface ReplicaSetOptions {
   readonly binary?: string;
   readonly setParameters?: Readonly<Record<string, string | number | boolean>>;
   readonly extraArgs?: readonly string[];
+  /** Initiates the set as the config servers of a cluster. */
+  readonly configsvr?: boolean;
   readonly cacheGiB?: number;
 }
 
@@ -53,7 +55,7 @@ export async function startReplicaSet(options: ReplicaSetOptions = {}): Promise<
   const folder = await testFolder();
   const binary = options.binary ?? (await findBinary('mongod'));
   const ports = await Promise.all(Array.from({ length: options.members ?? 1 }, freePort));
-  const start = (port: number): Promise<RunningMongod> =>
+  const start = (port: number, extraArgs = options.extraArgs): Promise<RunningMongod> =>
     startMongod({
       binary,
       dbpath: join(folder.path, `m${port}`),
@@ -62,7 +64,7 @@ export async function startReplicaSet(options: ReplicaSetOptions = {}): Promise<
       logPath: join(folder.path, `m${port}.log`),
       replSet: name,
       ...(options.setParameters ? { setParameters: options.setParameters } : {}),
-      ...(options.extraArgs ? { extraArgs: options.extraArgs } : {}),
+      ...(extraArgs ? { extraArgs } : {}),
     });
   const members: RunningMongod[] = [];
   let client: MongoClient | undefined;
@@ -78,7 +80,11 @@ export async function startReplicaSet(options: ReplicaSetOptions = {}): Promise<
     const hosts = ports.map((port) => `127.0.0.1:${port}`);
     const first = await MongoClient.connect(`mongodb://${hosts[0]}/?directConnection=true`);
     await first.db('admin').command({
-      replSetInitiate: { _id: name, members: hosts.map((host, _id) => ({ _id, host, priority: _id === 0 ? 2 : 1 })) },
+      replSetInitiate: {
+        _id: name,
+        ...(options.configsvr ? { configsvr: true } : {}),
+        members: hosts.map((host, _id) => ({ _id, host, priority: _id === 0 ? 2 : 1 })),
+      },
     });
     await until(
       async () => (await first.db('admin').command({ hello: 1 }))['isWritablePrimary'] === true,
@@ -98,9 +104,9 @@ export async function startReplicaSet(options: ReplicaSetOptions = {}): Promise<
       client,
       members,
       folder: folder.path,
-      async restart(index) {
+      async restart(index, extraArgs) {
         await members[index]?.exited;
-        members[index] = await start(ports[index] ?? 0);
+        members[index] = await start(ports[index] ?? 0, extraArgs);
       },
       [Symbol.asyncDispose]: dispose,
     };

@@ -59,7 +59,7 @@ export async function openSyncLab(options: ReplicaSetOptions = {}): Promise<Sync
   }
 }
 
-async function newFence(stores: Stores, source: Source, deployment: string): Promise<MemberFence> {
+export async function newFence(stores: Stores, source: Source, deployment: string): Promise<MemberFence> {
   const { replicaSetId, ...identity } = source.identity;
   const claim = await createMember(stores, {
     deployment,
