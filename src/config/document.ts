@@ -3,7 +3,7 @@
  *
  * The parser's own texts quote the file, and the file may hold a password; so each kind of mistake has a text here.
  */
-import { isMap, isScalar, LineCounter, parseDocument, type Document, type ErrorCode, type Pair } from 'yaml';
+import { isMap, isScalar, LineCounter, parseDocument, visit, type Document, type ErrorCode, type Pair } from 'yaml';
 import type { z } from 'zod';
 import { NOT_BUILT_YET } from './schema.ts';
 
@@ -26,7 +26,7 @@ export interface ParsedFile {
 const syntax: Partial<Record<ErrorCode, string>> = {
   DUPLICATE_KEY: 'this key stands here a second time: keep one of them',
   TAB_AS_INDENT: 'a tab indents this line: indent with spaces',
-  BAD_INDENT: 'this line is indented differently than its neighbours: give keys of one map the same number of spaces',
+  BAD_INDENT: 'this line is not indented like its neighbours, or a bracket before it is not closed',
   MULTIPLE_DOCS: 'a second YAML document begins here: the file holds one',
   NON_STRING_KEY: 'this key is not a text: put it in quotes',
   BAD_ALIAS: 'an alias without an anchor stands here: put a text that begins with * in quotes',
@@ -42,8 +42,14 @@ const syntax: Partial<Record<ErrorCode, string>> = {
 export function parseYaml(source: string): ParsedFile & { readonly mistakes: readonly Mistake[] } {
   const positions = new LineCounter();
   const document = parseDocument(source, { lineCounter: positions, prettyErrors: false, stringKeys: true });
-  const mistakes = [...document.errors, ...document.warnings].map(({ code, pos }) => ({
-    ...at(positions, pos[0]),
+  const found = [...document.errors, ...document.warnings].map(({ code, pos }) => ({ code, offset: pos[0] }));
+  visit(document, {
+    Alias(_, alias) {
+      if (!alias.resolve(document)) found.push({ code: 'BAD_ALIAS', offset: alias.range?.[0] ?? 0 });
+    },
+  });
+  const mistakes = found.map(({ code, offset }) => ({
+    ...at(positions, offset),
     key: '',
     text: syntax[code] ?? 'this is not valid YAML',
     notBuiltYet: false,

@@ -2,7 +2,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { LifeboatError } from '../shared/errors.ts';
-import { mistakesOf, parseYaml, type Mistake } from './document.ts';
+import { mistakesOf, parseYaml, type Mistake, type ParsedFile } from './document.ts';
 import { configOf, fileSchema, type Config } from './schema.ts';
 
 export const DEFAULT_CONFIG_FILE = 'lifeboat.yaml';
@@ -56,9 +56,18 @@ export async function readConfigFile(file: string): Promise<string | undefined> 
 export function parseConfig(file: string, source: string): Config {
   const parsed = parseYaml(source);
   if (parsed.mistakes.length > 0) throw refusal(file, parsed.mistakes);
-  const written = fileSchema.safeParse(parsed.document.toJS() ?? {});
+  const written = fileSchema.safeParse(contentOf(file, parsed) ?? {});
   if (!written.success) throw refusal(file, mistakesOf(parsed, written.error.issues));
   return configOf(file, written.data, (path) => resolve(dirname(file), path));
+}
+
+function contentOf(file: string, { document }: ParsedFile): unknown {
+  try {
+    return document.toJS();
+  } catch (cause) {
+    // Aliases of aliases of aliases: the parser stops before the memory does.
+    throw new LifeboatError('ConfigInvalid', `${file}:1:1: its aliases stand for too much`, { cause });
+  }
 }
 
 /** One line for each mistake, in the order of the file. */

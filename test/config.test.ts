@@ -1,0 +1,287 @@
+/** Reading lifeboat.yaml: what it means, and what it is refused for, to the line. */
+import assert from 'node:assert/strict';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { loadConfig, parseConfig, watchableConfig } from '../src/config/load.ts';
+import { configuredStores, deploymentUri, hostsOf, redactUri } from '../src/config/uris.ts';
+import { parseDuration, parseSize } from '../src/config/units.ts';
+import { isLifeboatError, type ErrorName, type LifeboatError } from '../src/shared/errors.ts';
+import { testFolder } from './support/folders.ts';
+
+const FILE = '/etc/lifeboat/lifeboat.yaml';
+
+function refusalOf(source: string): LifeboatError {
+  try {
+    parseConfig(FILE, source);
+  } catch (error) {
+    if (isLifeboatError(error)) return error;
+    throw error;
+  }
+  return assert.fail(`accepted: ${source}`);
+}
+
+function throwsKind(kind: ErrorName, run: () => unknown, message: RegExp): void {
+  assert.throws(run, (error) => {
+    assert.ok(isLifeboatError(error, kind), String(error));
+    assert.match(error.message, message);
+    return true;
+  });
+}
+
+test('a file that says nothing means the defaults', () => {
+  for (const source of ['', '# nothing yet\n', '{}', 'deployments:\n  # shop: ...\nlimits:\ndaemon:\n']) {
+    assert.deepEqual(parseConfig(FILE, source), {
+      file: FILE,
+      daemon: { id: null, dataDir: null, headCacheBytes: 2 ** 30, mongod: new Map() },
+      blockstore: null,
+      syncStore: null,
+      oplogStore: null,
+      limits: { slicesInFlight: 4 },
+      deployments: new Map(),
+    });
+  }
+});
+
+test('every key that is built is read, in bytes and milliseconds, paths beside the file', () => {
+  const config = parseConfig(
+    FILE,
+    `
+daemon: { id: host-1, dataDir: data, headCache: 512MiB, mongod: { 6.0: /usr/bin/mongod, "7.0": bin/mongod } }
+blockstore: { uri: "\${STORE}" }
+syncStore: { uriFile: sync-uri }
+limits: { slicesInFlight: 2 }
+deployments:
+  shop:
+    uri: mongodb://db1,db2/?replicaSet=shop
+    readFrom: secondary
+    pointInTime: { window: 90m }
+  shop-2: { uri: "\${B}", pointInTime: { window: 0 } }
+`,
+  );
+  assert.deepEqual(config.daemon, {
+    id: 'host-1',
+    dataDir: '/etc/lifeboat/data',
+    headCacheBytes: 2 ** 29,
+    mongod: new Map([
+      ['6.0', '/usr/bin/mongod'],
+      ['7.0', '/etc/lifeboat/bin/mongod'],
+    ]),
+  });
+  assert.deepEqual(config.blockstore, { uri: '${STORE}' });
+  assert.deepEqual(config.syncStore, { uriFile: '/etc/lifeboat/sync-uri' });
+  assert.equal(config.oplogStore, null);
+  assert.equal(config.limits.slicesInFlight, 2);
+  assert.deepEqual(
+    config.deployments,
+    new Map([
+      [
+        'shop',
+        {
+          source: { uri: 'mongodb://db1,db2/?replicaSet=shop' },
+          readFrom: 'secondary',
+          pointInTimeWindowMs: 5_400_000,
+        },
+      ],
+      ['shop-2', { source: { uri: '${B}' }, readFrom: 'secondaryPreferred', pointInTimeWindowMs: 0 }],
+    ]),
+  );
+});
+
+/** Where the mistake is, and what is said of it. */
+const mistakes: readonly (readonly [what: string, source: string, at: `${number}:${number}`, text: RegExp])[] = [
+  [
+    'a misspelt section',
+    'limits: {}\ndeploymets: {}\n',
+    '2:1',
+    /deploymets is no known key; did you mean "deployments"\?/,
+  ],
+  [
+    'a misspelt key',
+    'deployments:\n  shop:\n    uri: mongodb://a\n    readForm: primary\n',
+    '4:5',
+    /did you mean "readFrom"/,
+  ],
+  [
+    'a key like no other',
+    'daemon:\n  xyzzy: 1\n',
+    '2:3',
+    /xyzzy is no known key; there are id, dataDir, headCache, mongod/,
+  ],
+  ['a unit that is not there', 'daemon: { headCache: 1 }', '1:22', /has no unit: write a size/],
+  ['a unit in the wrong case', 'daemon: { headCache: 1gib }', '1:22', /unknown unit "gib": write 1GiB/],
+  [
+    'a unit of another kind',
+    'deployments: { a: { uri: mongodb://h, pointInTime: { window: 1GiB } } }',
+    '1:62',
+    /one of ms, s, m, h, d, w/,
+  ],
+  ['a size below the least', 'daemon:\n  headCache: 1MiB\n', '2:14', /at least 256MiB/],
+  ['a text for a number', 'limits:\n  slicesInFlight: many\n', '2:19', /a whole number from 1 to 64/],
+  ['a broken number', 'limits: { slicesInFlight: 1.5 }', '1:27', /a whole number from 1 to 64/],
+  ['a number out of range', 'limits: { slicesInFlight: 0 }', '1:27', /a whole number from 1 to 64/],
+  ['a list for a map', 'daemon:\n  - id: a\n', '1:1', /daemon must be a map of id, dataDir/],
+  ['a list for the file', '- shop\n', '1:1', /must be a map of daemon, blockstore/],
+  ['a text for the file', 'shop\n', '1:1', /must be a map of daemon, blockstore/],
+  ['an empty blockstore', 'blockstore:\n', '1:1', /blockstore must be a map of uri, uriFile/],
+  ['a deployment without a source', 'deployments:\n  shop: {}\n', '2:3', /shop needs a uri, or a uriFile/],
+  ['a deployment that is empty', 'deployments:\n  shop:\n', '2:3', /deployments.shop must be a map of uri/],
+  ['two sources', 'deployments:\n  shop: { uri: mongodb://a, uriFile: /f }\n', '2:38', /keep one of them/],
+  ['no connection string', 'blockstore: { uri: localhost }', '1:20', /must begin with mongodb:\/\//],
+  [
+    'a read preference in the wrong case',
+    'deployments: { a: { uri: mongodb://h, readFrom: Primary } }',
+    '1:49',
+    /one of primary, primaryPreferred/,
+  ],
+  ['a name in capitals', 'deployments:\n  Shop: { uri: mongodb://h }\n', '2:3', /must be a name of a-z, 0-9/],
+  ['a version that is none', 'daemon: { mongod: { six: /m } }', '1:21', /major version in quotes/],
+  ['a daemon id with a blank', 'daemon: { id: my host }', '1:15', /letters, digits/],
+  ['a variable in a path', 'daemon:\n  dataDir: "${HOME}/x"\n', '2:12', /variables stand only in a uri/],
+  ['a key given twice', 'limits: {}\ndaemon: {}\nlimits: {}\n', '3:1', /a second time/],
+  ['a tab', 'daemon:\n\tid: a\n', '2:1', /indent with spaces/],
+  ['a second document', 'limits: {}\n---\nlimits: {}\n', '2:1', /a second YAML document/],
+  ['an unclosed bracket', 'daemon: { id: a\n', '2:1', /a bracket before it is not closed/],
+  ['a line without a key', 'daemon:\n  id: a\nshop\n', '3:1', /a comma or colon, is missing/],
+];
+
+for (const [what, source, at, text] of mistakes) {
+  test(`${what} is refused where it stands`, () => {
+    const error = refusalOf(source);
+    assert.equal(error.kind, 'ConfigInvalid', error.message);
+    const [line = ''] = error.message.split('\n');
+    assert.ok(line.startsWith(`${FILE}:${at}: `), line);
+    assert.match(line, text);
+  });
+}
+
+const unbuilt: readonly (readonly [key: string, source: string, at: `${number}:${number}`])[] = [
+  ['limits.sourceReadMiBps', 'limits:\n  sourceReadMiBps: 200\n', '2:3'],
+  ['groom', 'limits: {}\ngroom: { whenLivingBelow: 0.9 }\n', '2:1'],
+  ['deployments.a.snapshots', 'deployments:\n  a:\n    uri: mongodb://h\n    snapshots: { every: 6h }\n', '4:5'],
+  ['deployments.a.exclude', 'deployments:\n  a:\n    uri: mongodb://h\n    exclude: ["logs.*"]\n', '4:5'],
+  ['deployments.a.minOplogWindow', 'deployments:\n  a:\n    uri: mongodb://h\n    minOplogWindow: 3h\n', '4:5'],
+  ['deployments.a.members', 'deployments:\n  a: { uri: mongodb://h, members: { s1: {} } }\n', '2:26'],
+];
+
+for (const [key, source, at] of unbuilt) {
+  test(`${key} is refused as not built yet`, () => {
+    const error = refusalOf(source);
+    assert.equal(error.kind, 'NotBuiltYet', error.message);
+    assert.equal(error.message, `${FILE}:${at}: ${key} is not built yet`);
+  });
+}
+
+test('all mistakes of a file are told at once, in its order', () => {
+  const error = refusalOf('limits: { slicesInFlight: x }\ndaemon: { headCache: 5 }\ngroom: {}\n');
+  assert.equal(error.kind, 'ConfigInvalid');
+  assert.deepEqual(
+    error.message.split('\n').map((line) => line.slice(FILE.length + 1).split(':')[0]),
+    ['1', '2', '3'],
+  );
+});
+
+test('no refusal quotes a connection string', () => {
+  const secret = 'mongodb://bob:hunter2@h';
+  for (const source of [
+    `blockstore: { uri: ${secret}`,
+    `blockstore:\n  uri: "${secret}" "x"\n`,
+    `blockstore:\n  - ${secret}\n`,
+    `deployments:\n  a: { uri: "x${secret}" }\n`,
+    `deployments:\n  a: { uri: "${secret}", readFrom: "${secret}", uriFile: "${secret}" }\n`,
+    `blockstore:\n\turi: ${secret}\n`,
+    `blockstore: *${secret}\n`,
+  ]) {
+    assert.doesNotMatch(refusalOf(source).message, /hunter2/);
+  }
+});
+
+test('quantities are read with their units, and nothing else is', () => {
+  assert.deepEqual(parseDuration('1.5h'), { value: 5_400_000 });
+  assert.deepEqual(parseDuration('0'), { value: 0 });
+  assert.deepEqual(parseDuration('250ms'), { value: 250 });
+  assert.deepEqual(parseSize('2 GiB'), { value: 2 ** 31 });
+  assert.deepEqual(parseSize('1GB'), { value: 1e9 });
+  for (const text of ['-1h', '1h30m', 'h', '', '1e3s', '1 toString', '99999999999TiB']) {
+    assert.ok('wrong' in parseDuration(text) && 'wrong' in parseSize(text), text);
+  }
+});
+
+test('a variable is filled in where the uri is used, and one that is missing is named', () => {
+  const config = parseConfig(FILE, 'deployments: { a: { uri: "mongodb://u:${PASS}@h/?replicaSet=${SET}" } }');
+  assert.equal(deploymentUri(config, 'a', { PASS: 'p', SET: 'rs' }), 'mongodb://u:p@h/?replicaSet=rs');
+  throwsKind(
+    'SecretMissing',
+    () => deploymentUri(config, 'a', { PASS: 'hunter2', SET: '' }),
+    /^the environment variable SET, which deployment a needs/,
+  );
+  throwsKind('UnknownDeployment', () => deploymentUri(config, 'b', {}), /no deployment b/);
+});
+
+test('a value that is no connection string is refused without being quoted', () => {
+  const config = parseConfig(FILE, 'blockstore: { uri: "${S}" }\ndeployments: { a: { uri: "${A}" } }');
+  throwsKind('BadUri', () => deploymentUri(config, 'a', { A: 'hunter2' }), /^(?!.*hunter2).*must begin with mongodb/);
+  throwsKind(
+    'BadUri',
+    () => deploymentUri(config, 'a', { A: 'mongodb://u:hun/ter2@h' }),
+    /^(?!.*ter2).*percent-encode/,
+  );
+  throwsKind(
+    'StoreBadUri',
+    () => configuredStores(config, { S: 'mongodb://' }),
+    /the uri of blockstore.*names no host/,
+  );
+});
+
+test('a uriFile holds the connection string, and one that cannot be read is named', async () => {
+  await using folder = await testFolder();
+  const config = parseConfig(join(folder.path, 'lifeboat.yaml'), 'deployments: { a: { uriFile: secret } }');
+  const file = join(folder.path, 'secret');
+  throwsKind('SecretMissing', () => deploymentUri(config, 'a', {}), new RegExp(file));
+  await writeFile(file, ' \n');
+  throwsKind('SecretMissing', () => deploymentUri(config, 'a', {}), /is empty/);
+  await writeFile(file, 'mongodb://h/?replicaSet=a\n');
+  assert.equal(deploymentUri(config, 'a', {}), 'mongodb://h/?replicaSet=a');
+});
+
+test('a uri is shown as its hosts, and not at all where they cannot be told from a password', () => {
+  assert.equal(redactUri({ uri: 'mongodb://u:p@a:1,b:2/db?x=y' }), 'mongodb://a:1,b:2');
+  assert.equal(redactUri({ uri: 'mongodb+srv://u:p@cluster.example/' }), 'mongodb+srv://cluster.example');
+  assert.equal(redactUri({ uri: '${SHOP_URI}' }), '${SHOP_URI}');
+  assert.equal(redactUri({ uri: 'mongodb://${USER}:${PASS}@h' }), 'mongodb://h');
+  assert.equal(redactUri({ uriFile: '/run/uri' }), '(in the file /run/uri)');
+  for (const uri of ['mongodb://u:pass/word@h', 'mongodb://u:p@ss?word@h', 'mongodb://u:p@ss/word@h', 'pass']) {
+    assert.equal(hostsOf(uri), '(not shown)', uri);
+  }
+});
+
+test('the default file need not be there, a named one must, and it must be a file', async () => {
+  await using folder = await testFolder();
+  const config = await loadConfig({ cwd: folder.path });
+  assert.equal(config.file, join(folder.path, 'lifeboat.yaml'));
+  const refused = async (file: string, kind: ErrorName): Promise<void> => {
+    await assert.rejects(loadConfig({ cwd: folder.path, file }), (error) => isLifeboatError(error, kind));
+  };
+  await refused('other.yaml', 'ConfigMissing');
+  await mkdir(join(folder.path, 'folder'));
+  await refused('folder', 'ConfigInvalid');
+});
+
+test('a watched file is followed; a broken edit leaves the last good one in effect and is told', async () => {
+  await using folder = await testFolder();
+  const file = join(folder.path, 'lifeboat.yaml');
+  const watched = await watchableConfig({ cwd: folder.path });
+  const names = async (): Promise<string[]> => [...(await watched.read()).config.deployments.keys()];
+  assert.deepEqual(await names(), []);
+  await writeFile(file, 'deployments: { a: { uri: mongodb://h } }');
+  assert.deepEqual(await names(), ['a']);
+  await writeFile(file, 'deployments: { b: { url: mongodb://h } }');
+  assert.deepEqual(await names(), ['a']);
+  assert.match((await watched.read()).problem?.message ?? '', /did you mean "uri"/);
+  await writeFile(`${file}.new`, 'deployments: { c: { uri: mongodb://h } }');
+  await rename(`${file}.new`, file);
+  assert.deepEqual(await names(), ['c']);
+  assert.equal((await watched.read()).problem, null);
+  await rm(file);
+  assert.deepEqual(await names(), []);
+});
