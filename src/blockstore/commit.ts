@@ -1,4 +1,5 @@
 /** The one write that makes a snapshot: its header, in a transaction with the lease and the claim it was taken under. */
+import { ReadConcern, WriteConcern } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Stores } from '../stores/connect.ts';
@@ -32,7 +33,7 @@ export async function commitManifest(
             }
             await stores.manifests.insertOne(manifest, { session });
           },
-          { readConcern: { level: 'snapshot' }, writeConcern: { w: 'majority' } },
+          { readConcern: new ReadConcern('snapshot'), writeConcern: new WriteConcern('majority') },
         );
       } catch (error) {
         // A commit whose answer was lost may have come about all the same.

@@ -234,7 +234,11 @@ export async function removeLeftovers(stores: Stores, deployment: string): Promi
   try {
     return await stores.client.withSession({ causalConsistency: true }, async (session) => {
       const ids = new RegExp(`^${deployment}-\\d{8}T\\d{6}Z-[0-9a-f]{6}$`);
-      const found = await stores.manifestParts.distinct('_id.snapshot', { '_id.snapshot': ids }, { session });
+      const found = (await stores.manifestParts.distinct(
+        '_id.snapshot',
+        { '_id.snapshot': ids },
+        { session },
+      )) as string[];
       const isSnapshot = async (id: string): Promise<boolean> =>
         (await stores.manifests.findOne({ _id: id }, { session, projection: { _id: 1 } })) !== null;
       const isBeingWritten = async (id: string): Promise<boolean> => {
