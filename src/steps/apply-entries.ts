@@ -1,10 +1,17 @@
 /** Step: apply the stored oplog entries to the head, as they come, and remove what nothing needs any more. */
-import type { HeadOwner } from '../head/owner.ts';
+import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
+import { positionIn, reached } from '../head/state.ts';
+import { castDriverError } from '../mongo/errors.ts';
+import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
+import { endOfChain, readEntries } from '../oplogstore/batches.ts';
+import { keepEntriesFrom, type KeptSnapshot } from '../oplogstore/keep.ts';
+import { removeApplied } from '../oplogstore/removal.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import type { Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { MemberFence } from '../stores/members.ts';
+import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
+import type { StoredPosition } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
 
 export interface ApplyParts {
@@ -12,7 +19,10 @@ export interface ApplyParts {
   readonly fence: MemberFence;
   readonly head: HeadOwner;
   /** Tells that entries were stored by this process; others are found by looking. */
-  readonly arrivals: { wait(signal: AbortSignal, timeoutMs: number): Promise<void> };
+  readonly arrivals: {
+    readonly rung: number;
+    wait(signal: AbortSignal, timeoutMs: number, rung: number): Promise<void>;
+  };
   /** How long applied entries are kept, in milliseconds: `pointInTime.window` of the deployment. */
   readonly windowMs: number;
 }
@@ -30,11 +40,185 @@ export interface ApplyResult {
   readonly caughtUp: boolean;
 }
 
+/** How long an idle step waits before it looks into the store, in milliseconds. */
+const LOOK_MS = 1_000;
+/** How often the position is made durable and told, and how often entries are removed, in milliseconds. */
+const TELL_MS = 2_000;
+const REMOVE_MS = 10_000;
+
 /**
+ * Applies entries for about `maxMs`. While the head is `catching-up` nothing behind the stop point is applied.
  * @throws LifeboatError `UnknownEntry`, `EntryNotSupported`, `Diverged`, `EntriesMissing`, `EntriesDamaged`, `FenceLost`;
- *   `HeadLost`, `DiskFull`, `StoreUnavailable` (retryable)
+ *   `HeadLost`, `HeadInconsistent`, `DiskFull`, `StoreUnavailable` (retryable)
  */
 export async function applyEntries(ctx: StepContext, parts: ApplyParts, request: ApplyRequest): Promise<ApplyResult> {
-  void [ctx, parts, request];
-  return Promise.reject(new LifeboatError('NotBuiltYet', 'entries cannot be applied yet'));
+  const run = new ApplyRun(ctx, parts, request);
+  await readMember(parts.stores, parts.fence);
+  try {
+    return await run.go();
+  } finally {
+    run.end();
+  }
+}
+
+class ApplyRun {
+  readonly #ctx: StepContext;
+  readonly #parts: ApplyParts;
+  readonly #attempt: HeadAttempt;
+  readonly #until: Position | undefined;
+  readonly #deadline: number;
+  /** Aborted with the step, and when its time is over: a turn may be long in coming while a snapshot is taken. */
+  readonly #signal: AbortSignal;
+  readonly #over = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+  readonly #beganAt = performance.now();
+  #entries = 0;
+  #toldAt = 0;
+  #removedAt = Date.now();
+
+  constructor(ctx: StepContext, parts: ApplyParts, { maxMs, until }: ApplyRequest) {
+    this.#ctx = ctx;
+    this.#parts = parts;
+    this.#attempt = parts.head.attempt('apply');
+    const { stage, position } = parts.head.state();
+    this.#until = until ?? (stage === 'consistent' ? undefined : (position?.inconsistentUntil ?? undefined));
+    this.#deadline = Date.now() + maxMs;
+    this.#timer = setTimeout(() => this.#over.abort(), maxMs);
+    this.#signal = AbortSignal.any([ctx.signal, this.#over.signal]);
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+  }
+
+  async go(): Promise<ApplyResult> {
+    const { arrivals } = this.#parts;
+    for (;;) {
+      this.#ctx.signal.throwIfAborted();
+      const { rung } = arrivals;
+      const caughtUp = await this.#withinTime(() => this.#applyStored());
+      const isOver = this.#isDone() || Date.now() >= this.#deadline;
+      await this.#tell(isOver);
+      if (isOver) return { position: this.#position(), caughtUp: caughtUp ?? false };
+      if (caughtUp) await arrivals.wait(this.#ctx.signal, Math.min(LOOK_MS, this.#deadline - Date.now()), rung);
+    }
+  }
+
+  #position(): HeadPosition {
+    const { position } = this.#parts.head.state();
+    if (position) return position;
+    throw new LifeboatError('HeadInconsistent', `the head of ${this.#parts.fence.key} is not loaded yet`);
+  }
+
+  #isDone(): boolean {
+    return this.#until !== undefined && reached(this.#position().appliedThrough, this.#until);
+  }
+
+  /** Undefined when the step's time was over first; the work stands where it stands. */
+  async #withinTime<T>(work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      if (this.#over.signal.aborted && !this.#ctx.signal.aborted && error === this.#over.signal.reason)
+        return undefined;
+      throw error;
+    }
+  }
+
+  /** Applies what is stored now. True when that was all of it. */
+  async #applyStored(): Promise<boolean> {
+    const { stores, fence } = this.#parts;
+    if (this.#isDone()) return true;
+    const end = await endOfChain(stores, fence.incarnation);
+    if (!end) return true;
+    const from = await this.#attempt.turn(
+      (head) => Promise.resolve(this.#attempt.applier(head).readFrom),
+      this.#signal,
+    );
+    if (reached(this.#position().appliedThrough, end)) return true;
+    for await (const { bytes } of readEntries(stores, fence.incarnation, from, this.#signal)) {
+      await this.#attempt.turn(async (head) => {
+        const applier = this.#attempt.applier(head);
+        const before = applier.entries;
+        await applier.run(bytes, this.#until);
+        this.#entries += applier.entries - before;
+      }, this.#signal);
+      this.#report();
+      if (this.#isDone()) return true;
+      this.#signal.throwIfAborted();
+      await this.#tell(false);
+    }
+    return true;
+  }
+
+  #report(): void {
+    const seconds = (performance.now() - this.#beganAt) / 1000;
+    this.#ctx.report({
+      stage: this.#parts.head.state().stage === 'consistent' ? 'apply' : 'catch-up',
+      done: this.#entries,
+      total: null,
+      unit: 'entries',
+      perSecond: seconds > 0 ? Math.round(this.#entries / seconds) : null,
+      etaSeconds: null,
+    });
+  }
+
+  /** Makes the position durable, tells the status of it, and removes entries, each now and then. */
+  async #tell(isLast: boolean): Promise<void> {
+    if (!isLast && Date.now() - this.#toldAt < TELL_MS) return;
+    const { stores, fence } = this.#parts;
+    const durable = await this.#withinTime(() =>
+      this.#attempt.turn(async (head) => {
+        await head.save(head.record, { journaled: true });
+        return positionIn(head.record);
+      }, this.#signal),
+    );
+    if (!durable) return;
+    this.#toldAt = Date.now();
+    const appliedThrough = toStoredPosition(durable.appliedThrough);
+    const oplogFrom = toStoredPosition(durable.oplogFrom);
+    await updateMember(stores, fence, { head: { appliedThrough, oplogFrom, at: new Date() } });
+    if (Date.now() - this.#removedAt < REMOVE_MS) return;
+    this.#removedAt = Date.now();
+    await removeUnneeded(this.#parts, durable);
+  }
+}
+
+/** Removes the entries that neither the head, nor the window of points in time, needs (design decision 6). */
+async function removeUnneeded({ stores, fence, windowMs }: ApplyParts, head: HeadPosition): Promise<void> {
+  const { deployment, member, sync } = await readMember(stores, fence);
+  const validated = sync === null || sync.stage === 'validated';
+  const keepFrom = keepEntriesFrom({
+    windowMs,
+    now: await stores.now(),
+    snapshots: await keptSnapshots(stores, deployment, member, fence),
+    head,
+    validated,
+  });
+  if (keepFrom) await removeApplied(stores, fence.incarnation, keepFrom);
+}
+
+async function keptSnapshots(
+  stores: Stores,
+  deployment: string,
+  member: string,
+  { incarnation }: MemberFence,
+): Promise<KeptSnapshot[]> {
+  try {
+    const manifests = await stores.manifests
+      .find({ deployment, member, incarnation })
+      .project<{ optime: StoredPosition; oplogFrom: StoredPosition; wallTime: Date }>({
+        optime: 1,
+        oplogFrom: 1,
+        wallTime: 1,
+      })
+      .toArray();
+    return manifests.map(({ optime, oplogFrom, wallTime }) => ({
+      optime: fromStoredPosition(optime).ts,
+      oplogFrom: fromStoredPosition(oplogFrom),
+      wallTime,
+    }));
+  } catch (error) {
+    throw castDriverError(error, 'store', `reading the snapshots of ${deployment}`);
+  }
 }

@@ -1,8 +1,19 @@
 /** Step: build the head of a member from the slices of its initial sync, while they are still being stored. */
-import type { HeadOwner } from '../head/owner.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Binary } from 'mongodb';
+import { loadDocuments, makeCollections, remakeCollection, VERSION_NS, type CollectionToMake } from '../head/load.ts';
+import type { OpenHead } from '../head/open-head.ts';
+import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
+import { readLoads, writeLoad, type LoadProgress } from '../head/state.ts';
+import { replyValues, succeeded } from '../head/socket.ts';
+import { makeViews } from '../head/views.ts';
+import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { MemberFence } from '../stores/members.ts';
+import { readMember, type MemberFence } from '../stores/members.ts';
+import type { SyncCollectionRecord, SyncPlan } from '../stores/records.ts';
+import { listCollectionsToBuild, type SyncListing } from '../syncstore/collections.ts';
+import { readChain, readSlice } from '../syncstore/slices.ts';
 import type { StepContext } from './context.ts';
 
 export interface BuildParts {
@@ -11,16 +22,186 @@ export interface BuildParts {
   readonly head: HeadOwner;
 }
 
+/** How long to wait for new slices, in milliseconds, and how many unfinished collections to ask about in a round. */
+const POLL_MS = 500;
+const PENDING_AT_ONCE = 32;
+
 /**
- * Creates the collections and loads the slices that there are, for at most `maxMs` milliseconds. Finished when every
- * slice of every collection is loaded; the head is then `catching-up`.
- * @throws LifeboatError `SliceDamaged`, `SliceMissing`; `HeadLost`, `DiskFull`, `StoreUnavailable` (retryable)
+ * Makes the collections and loads the slices that there are, for about `maxMs` milliseconds. Finished when every slice
+ * of every collection is loaded and the stop point is known; the head is then `catching-up`.
+ * @throws LifeboatError `SliceDamaged`, `SliceMissing`, `FenceLost`; `HeadLost`, `DiskFull`, `StoreUnavailable` (retryable)
  */
 export async function buildHead(
   ctx: StepContext,
   parts: BuildParts,
   { maxMs }: { readonly maxMs: number },
 ): Promise<{ readonly finished: boolean }> {
-  void [ctx, parts, maxMs];
-  return Promise.reject(new LifeboatError('NotBuiltYet', 'heads cannot be built yet'));
+  const deadline = Date.now() + maxMs;
+  const attempt = parts.head.attempt('build');
+  for (;;) {
+    if (parts.head.state().stage !== 'loading') return { finished: true };
+    const { sync, source } = await readMember(parts.stores, parts.fence);
+    if (sync && sync.stage !== 'list') {
+      const listing = await listCollectionsToBuild(parts.stores, parts.fence.incarnation);
+      await attempt.turn((head) => prepare(head, listing, source.featureCompatibilityVersion), ctx.signal);
+      const loader = new Loader(ctx, parts, attempt, listing, deadline);
+      await loader.load();
+      if (sync.stop && loader.isComplete) {
+        await attempt.turn((head) => becomeLoaded(head, listing, sync), ctx.signal);
+        return { finished: true };
+      }
+    }
+    if (Date.now() > deadline) return { finished: false };
+    await delay(POLL_MS, undefined, { signal: ctx.signal });
+  }
+}
+
+/** Everything but documents. Does nothing when it was done before. */
+async function prepare(head: OpenHead, { collections }: SyncListing, version: string): Promise<void> {
+  await setFeatureCompatibilityVersion(head, version);
+  await makeCollections(head, collections.filter(({ state }) => state !== 'dropped').map(toMake));
+}
+
+/** Features decide what the head writes into its files, and which entries it takes: as the source does. */
+async function setFeatureCompatibilityVersion(head: OpenHead, version: string): Promise<void> {
+  const { socket } = head;
+  const parameter = await socket.command('admin', { getParameter: 1, featureCompatibilityVersion: 1 });
+  const found = replyValues(succeeded(parameter, 'asking for its feature compatibility version'));
+  if ((found['featureCompatibilityVersion'] as { version: string }).version === version) return;
+  // From 7.0 on the command wants to be confirmed; before that it refuses to be.
+  const confirm = Number.parseInt(head.version, 10) >= 7 ? { confirm: true } : {};
+  const reply = await socket.command('admin', { setFeatureCompatibilityVersion: version, ...confirm });
+  if (reply.ok) return;
+  head.refuseTrouble(reply);
+  const message = `a head of version ${head.version} cannot have the feature compatibility version ${version}`;
+  throw new LifeboatError('UnsupportedVersion', message);
+}
+
+function toMake({ _id, db, name, options, indexes }: SyncCollectionRecord): CollectionToMake {
+  return {
+    uuid: uuidOf(_id.uuid),
+    db,
+    name,
+    options: Buffer.from(options.buffer),
+    indexes: indexes.map(({ buffer }) => Buffer.from(buffer)),
+  };
+}
+
+function uuidOf({ buffer }: Binary): string {
+  return Buffer.from(buffer).toString('hex');
+}
+
+class Loader {
+  readonly #ctx: StepContext;
+  readonly #parts: BuildParts;
+  readonly #attempt: HeadAttempt;
+  readonly #listing: SyncListing;
+  readonly #deadline: number;
+  #loads = new Map<string, LoadProgress>();
+  #bytes = 0;
+  #complete = true;
+  readonly #beganAt = performance.now();
+
+  constructor(ctx: StepContext, parts: BuildParts, attempt: HeadAttempt, listing: SyncListing, deadline: number) {
+    this.#ctx = ctx;
+    this.#parts = parts;
+    this.#attempt = attempt;
+    this.#listing = listing;
+    this.#deadline = deadline;
+  }
+
+  /** Whether every slice of every collection was loaded. */
+  get isComplete(): boolean {
+    return this.#complete;
+  }
+
+  /** Loads what there is to load now. */
+  async load(): Promise<void> {
+    this.#loads = await this.#attempt.turn((head) => readLoads(head.socket), this.#ctx.signal);
+    const { collections } = this.#listing;
+    const done = collections.filter(({ state }) => state === 'done');
+    // In the order in which they are copied.
+    const pending = collections
+      .filter(({ state }) => state === 'pending')
+      .sort((a, b) => (uuidOf(a._id.uuid) < uuidOf(b._id.uuid) ? -1 : 1));
+    if (pending.length > 0) this.#complete = false;
+    for (const collection of [...done, ...pending.slice(0, PENDING_AT_ONCE)]) {
+      if (Date.now() > this.#deadline) this.#complete = false;
+      else if (!(await this.#loadCollection(collection))) this.#complete = false;
+    }
+  }
+
+  /** True when all of it is loaded. */
+  async #loadCollection(collection: SyncCollectionRecord): Promise<boolean> {
+    const { stores, fence } = this.#parts;
+    const uuid = uuidOf(collection._id.uuid);
+    const progress = this.#loads.get(uuid);
+    if (progress?.complete) return true;
+    const { slices, complete } = await readChain(stores, fence.incarnation, collection._id.uuid);
+    const [first] = slices;
+    // A collection that has no slices has no documents to load: it was done without any.
+    if (!first) return collection.state === 'done';
+    const isSameChain = progress?.chain === first.id.seq;
+    if (progress && !isSameChain) {
+      await this.#attempt.turn((head) => remakeCollection(head, toMake(collection)), this.#ctx.signal);
+    }
+    const from = isSameChain ? progress.next : first.id.seq;
+    const waiting = slices.filter(({ id }) => id.seq >= from);
+    let ahead = waiting[0] && readSlice(stores, waiting[0]);
+    for (const [index, slice] of waiting.entries()) {
+      // Read the next one while the head loads this one; whoever waits for it learns of its failure.
+      const bytes = await ahead;
+      const following = waiting[index + 1];
+      ahead = following && Date.now() <= this.#deadline ? readSlice(stores, following) : undefined;
+      ahead?.catch(() => undefined);
+      if (bytes) {
+        await this.#loadSlice(collection, bytes, {
+          chain: first.id.seq,
+          next: slice.id.seq + 1,
+          complete: complete && !following,
+        });
+      }
+      if (following && !ahead) return false;
+    }
+    return complete;
+  }
+
+  async #loadSlice({ _id, db, name }: SyncCollectionRecord, bytes: Buffer, progress: LoadProgress): Promise<void> {
+    const uuid = uuidOf(_id.uuid);
+    const { fence } = this.#parts;
+    await this.#attempt.turn(async (head) => {
+      const ns = `${db}.${name}`;
+      const target = ns === VERSION_NS ? { ns } : head.catalog.get(uuid);
+      if (!target) throw new LifeboatError('Internal', `${ns} is not on the head of ${fence.key}`);
+      await loadDocuments(head, target, bytes);
+      await writeLoad(head.socket, uuid, progress);
+    }, this.#ctx.signal);
+    this.#loads.set(uuid, progress);
+    this.#bytes += bytes.length;
+    const seconds = (performance.now() - this.#beganAt) / 1000;
+    this.#ctx.report({
+      stage: 'load',
+      done: this.#bytes,
+      total: null,
+      unit: 'bytes',
+      perSecond: seconds > 0 ? Math.round(this.#bytes / seconds) : null,
+      etaSeconds: null,
+    });
+  }
+}
+
+/** All documents are in: from here on entries are applied. */
+async function becomeLoaded(head: OpenHead, { views }: SyncListing, sync: SyncPlan): Promise<void> {
+  const made = views.map(({ _id, type, options }) => ({
+    db: _id.db,
+    name: _id.name,
+    type,
+    options: Buffer.from(options.buffer),
+  }));
+  await makeViews(head, made);
+  const appliedThrough = fromStoredPosition(sync.beginApplying);
+  const oplogFrom = fromStoredPosition(sync.beginFetching);
+  const inconsistentUntil = sync.stop && fromStoredPosition(sync.stop);
+  const position = { appliedThrough, oplogFrom, inconsistentUntil };
+  await head.save({ ...head.record, stage: 'catching-up', position }, { journaled: true });
 }

@@ -1,8 +1,15 @@
 /** Step: at the stop point of an initial sync, make the head whole: indexes, views, nothing left over. */
+import { buildDeferred } from '../head/indexes.ts';
+import { removeLeftovers } from '../head/leftovers.ts';
+import type { OpenHead } from '../head/open-head.ts';
 import type { HeadOwner } from '../head/owner.ts';
+import { positionIn, reached } from '../head/state.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { formatOptime } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { MemberFence } from '../stores/members.ts';
+import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
+import { listCollectionsToBuild } from '../syncstore/collections.ts';
+import { removeSync } from '../syncstore/remove.ts';
 import type { StepContext } from './context.ts';
 
 export interface FinishParts {
@@ -12,11 +19,42 @@ export interface FinishParts {
 }
 
 /**
- * With the head at the plan's stop point: builds the indexes, makes the views, removes what the replay left over, marks
- * the head consistent and the plan validated, and removes the slices.
- * @throws LifeboatError `IndexBuildFailed`, `FenceLost`; `HeadLost`, `DiskFull`, `StoreUnavailable` (retryable)
+ * With the head at the plan's stop point: builds the indexes, removes what the replay left over, marks the head
+ * consistent and the plan validated, and removes the slices. Each may have been done by a run before.
+ * @throws LifeboatError `IndexBuildFailed`, `FenceLost`; `HeadInconsistent`, `HeadLost`, `DiskFull`, `StoreUnavailable`
+ *   (retryable)
  */
 export async function finishSync(ctx: StepContext, parts: FinishParts): Promise<void> {
-  void [ctx, parts];
-  return Promise.reject(new LifeboatError('NotBuiltYet', 'an initial sync cannot be finished yet'));
+  const { stores, fence } = parts;
+  const { sync } = await readMember(stores, fence);
+  if (!sync) throw new LifeboatError('HeadInconsistent', `the initial sync of ${fence.key} has not begun`);
+  const attempt = parts.head.attempt('apply');
+  if (sync.stage !== 'validated') {
+    const { collections } = await listCollectionsToBuild(stores, fence.incarnation);
+    const listed = new Set(collections.map(({ _id }) => Buffer.from(_id.uuid.buffer).toString('hex')));
+    await attempt.turn((head) => makeWhole(ctx, head, listed), ctx.signal);
+    await updateMember(stores, fence, { sync: { ...sync, stage: 'validated' } });
+  }
+  await removeSync(stores, fence.incarnation);
+}
+
+async function makeWhole(ctx: StepContext, head: OpenHead, listed: ReadonlySet<string>): Promise<void> {
+  const { record } = head;
+  if (record.stage === 'consistent') return;
+  const position = positionIn(record);
+  const { appliedThrough, inconsistentUntil } = position;
+  if (record.stage !== 'catching-up' || !inconsistentUntil || !reached(appliedThrough, inconsistentUntil)) {
+    const where = formatOptime(appliedThrough.ts);
+    throw new LifeboatError('HeadInconsistent', `the head of ${head.label} stands at ${where}, before its stop point`);
+  }
+  const leftovers = await removeLeftovers(head, listed);
+  let done = 0;
+  const total = head.deferred.entries.reduce((sum, [, specs]) => sum + specs.length, 0);
+  await buildDeferred(head.socket, head.catalog, head.deferred, (indexes) => {
+    done += indexes;
+    ctx.report({ stage: 'indexes', done, total, unit: 'indexes', perSecond: null, etaSeconds: null });
+  });
+  const consistent = { ...position, inconsistentUntil: null };
+  await head.save({ ...record, stage: 'consistent', position: consistent }, { journaled: true });
+  ctx.logger.info({ optime: formatOptime(appliedThrough.ts), indexes: done, leftovers }, 'head is consistent');
 }

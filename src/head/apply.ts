@@ -1,0 +1,420 @@
+/**
+ * Applying oplog entries to a head, in their order, so that a crash at any moment loses and doubles nothing (design
+ * decision 5).
+ *
+ * Three roads:
+ * - *whole*: operations on documents go into one `applyOps` that is all or nothing, with the head's new position as its
+ *   last operation. No crash finds anything in between.
+ * - *marked*: what cannot be whole (commands, transactions too large for one batch, servers from 7.0 on) is preceded by
+ *   a durable mark, `inconsistentUntil`. A head that is opened with that mark applies entries up to it *tolerantly*.
+ * - *tolerant*: over data that may be of the future, as in an initial sync. Updates of documents and collections that
+ *   are not there are passed over: they are deleted by a later entry. An index that refuses a document is put off.
+ */
+import { BsonType, elements, findElement } from '../bson/raw.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import type { HeadPosition } from '../shared/messages.ts';
+import { compareOptimes, type Position } from '../shared/optime.ts';
+import { namespaceRule, splitNamespace } from '../source/namespaces.ts';
+import { bytesOf, OpBatch, type BatchOp, type OpTarget } from './batch.ts';
+import type { HeadCollection } from './catalog.ts';
+import { applyCommand } from './ddl.ts';
+import { innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
+import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
+import { actionFor } from './oplog-table.ts';
+import type { OpenHead } from './open-head.ts';
+import type { Reply } from './socket.ts';
+import { isTolerant, positionIn, reached, refuseDiverged, type HeadRecord } from './state.ts';
+import { operationsKind, TransactionBuffer } from './transactions.ts';
+
+const DUPLICATE_KEY = 11000;
+const NAMESPACE_NOT_FOUND = 26;
+/** "applyOps had one or more errors": each failed operation is in `results`, and all were tried. */
+const SOME_FAILED = 8;
+
+/** Of an operation on a collection that is no part of the backup, or that is not there and need not be. */
+const PASSED_OVER = Symbol('passed over');
+
+export class Applier {
+  readonly #head: OpenHead;
+  readonly #transactions = new TransactionBuffer();
+  /** What is being put together, and what the head is working on. */
+  #batch = new OpBatch();
+  #spare = new OpBatch();
+  #inFlight: Promise<void> | undefined;
+  /** The newest entry that is handled, though perhaps not sent yet. */
+  #newest: OplogEntry | undefined;
+  #entries = 0;
+  /** True while a mark says less than is known: this process has seen that the head was consistent before it. */
+  #marking = false;
+
+  constructor(head: OpenHead) {
+    refuseDiverged(head.record);
+    this.#head = head;
+  }
+
+  /** Where the head stands, after what is applied by now. */
+  get position(): HeadPosition {
+    return positionIn(this.#head.record);
+  }
+
+  /** Where reading has to begin: entries up to the position tell of open transactions, until they were read once. */
+  get readFrom(): Position {
+    return this.#newest ? this.position.appliedThrough : this.position.oplogFrom;
+  }
+
+  /** How many entries were applied. */
+  get entries(): number {
+    return this.#entries;
+  }
+
+  /**
+   * Applies a run of entries: raw, concatenated, in their order. Those up to the head's position only tell of open
+   * transactions. When this settles every entry is applied, and the head stands at the last of them.
+   * @param until entries after it are left
+   * @throws LifeboatError `UnknownEntry`, `EntryNotSupported`, `Diverged`, `EntriesMissing`: the head then stands at some
+   *   entry before the one named; `HeadLost`, `DiskFull` (retryable): it is to be opened anew
+   */
+  async run(entries: Buffer, until?: Position): Promise<void> {
+    try {
+      for (let at = 0; at < entries.length;) {
+        const entry = parseEntry(entries, at);
+        at = entry.end;
+        const position = positionOf(entry);
+        if (until && !reached(until, position)) break;
+        if (reached(this.position.appliedThrough, position)) {
+          this.#remember(entry);
+          continue;
+        }
+        if (this.#mustBecomeConsistent(position)) await this.#becomeConsistent();
+        // Nearly every entry only joins the batch: waiting for each would take longer than that.
+        const work = this.#handle(entry);
+        if (work) await work;
+        this.#newest = entry;
+        this.#entries += 1;
+      }
+      await this.#settle();
+      if (this.#mustBecomeConsistent(undefined)) await this.#becomeConsistent();
+    } catch (error) {
+      await this.#inFlight?.catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Takes note of an entry that is applied already. */
+  #remember(entry: OplogEntry): void {
+    switch (actionFor(entry)) {
+      case 'operations':
+        if (['partial', 'prepare'].includes(operationsKind(entry))) this.#transactions.add(entry);
+        else if (operationsKind(entry) === 'last') this.#transactions.forget(entry);
+        break;
+      case 'commit':
+        this.#transactions.forget(entry);
+        break;
+      case 'abort':
+        this.#transactions.abort(entry);
+        break;
+      default:
+    }
+  }
+
+  #handle(entry: OplogEntry): Promise<void> | undefined {
+    switch (actionFor(entry)) {
+      case 'crud':
+        return this.#add([entry], entry);
+      case 'operations':
+        return this.#operations(entry);
+      case 'commit':
+        return this.#unit(this.#transactions.commit(entry), entry);
+      case 'abort':
+        this.#transactions.abort(entry);
+        return undefined;
+      case 'command':
+      case 'index':
+        return this.#marked([entry], entry);
+      default:
+        return undefined;
+    }
+  }
+
+  #operations(entry: OplogEntry): Promise<void> | undefined {
+    switch (operationsKind(entry)) {
+      case 'partial':
+      case 'prepare':
+        this.#transactions.add(entry);
+        return undefined;
+      case 'last':
+        return this.#unit(this.#transactions.commit(entry), entry);
+      default:
+        return this.#unit(innerOperations(entry), entry);
+    }
+  }
+
+  /** Operations that are applied all together. */
+  #unit(operations: readonly OplogEntry[], at: OplogEntry): Promise<void> | undefined {
+    const flat = operations.flatMap((one) => this.#unrolled(one, at));
+    const bytes = flat.reduce((sum, one) => sum + bytesOf(one), 0);
+    const whole = flat.every((one) => actionFor(one, at) === 'crud') && new OpBatch().fits(flat.length, bytes);
+    return whole ? this.#add(flat, at, bytes) : this.#marked(flat, at);
+  }
+
+  #unrolled(operation: OplogEntry, at: OplogEntry): OplogEntry[] {
+    const action = actionFor(operation, at);
+    if (action === 'ignore') return [];
+    if (action !== 'operations') return [operation];
+    return innerOperations(operation).flatMap((one) => this.#unrolled(one, at));
+  }
+
+  get #tolerant(): boolean {
+    return !this.#marking && isTolerant(this.#head.record);
+  }
+
+  // ---- the whole road -------------------------------------------------------------------------------------------
+
+  /** Puts operations of one entry or transaction into the batch; all of them into the same. */
+  #add(operations: readonly OplogEntry[], at: OplogEntry, bytes?: number): Promise<void> | undefined {
+    const size = bytes ?? operations.reduce((sum, one) => sum + bytesOf(one), 0);
+    if (!this.#batch.fits(operations.length, size)) {
+      return this.#flush().then(() => this.#add(operations, at, size));
+    }
+    for (const entry of operations) {
+      const target = this.#targetOf(entry);
+      if (target === undefined) return this.#noSuchCollection(entry, at);
+      if (target !== PASSED_OVER) this.#batch.add({ entry, at, target });
+    }
+    return undefined;
+  }
+
+  /** What an operation is applied to: the collection of its UUID, under the name it has on the head. */
+  #targetOf(entry: OplogEntry): OpTarget | typeof PASSED_OVER | undefined {
+    const known = this.#head.catalog.get(entry.ui);
+    if (known && !EMPTY_ON_HEAD.has(known.db)) return this.#isHiddenView(entry, known) ? PASSED_OVER : known;
+    // This collection is on every server from the start, with a UUID of its own.
+    if (entry.ns === VERSION_TARGET.ns) return VERSION_TARGET;
+    const { db, collection } = splitNamespace(entry.ns);
+    const rule = namespaceRule(db, collection);
+    if (rule === 'skip' || rule === 'empty') return PASSED_OVER;
+    if (known) return known;
+    if (entry.ui === '') return this.#head.catalog.named(entry.ns);
+    return this.#tolerant ? PASSED_OVER : undefined;
+  }
+
+  /** A view of the past whose name a collection of the future has: both together no server would list. */
+  #isHiddenView(entry: OplogEntry, { name }: HeadCollection): boolean {
+    if (entry.op !== 'i' || name !== 'system.views' || !this.#tolerant) return false;
+    const id = findElement(entry.buffer, '_id', entry.oStart);
+    if (id?.type !== BsonType.string) return false;
+    return this.#head.catalog.named(entry.buffer.toString('utf8', id.valueStart + 4, id.end - 1)) !== undefined;
+  }
+
+  async #noSuchCollection(entry: OplogEntry, at: OplogEntry): Promise<never> {
+    await this.#inFlight;
+    return this.#head.diverged(positionOf(at), `an operation on ${entry.ns}: the head has no such collection`);
+  }
+
+  /** The state of the head behind the newest entry. */
+  #nextRecord(): HeadRecord {
+    const { record } = this.#head;
+    if (!this.#newest) return record;
+    return this.#recordAt(this.#newest);
+  }
+
+  #recordAt(entry: OplogEntry): HeadRecord {
+    const { record } = this.#head;
+    const appliedThrough = positionOf(entry);
+    const { inconsistentUntil } = positionIn(record);
+    const oplogFrom = this.#transactions.oldest ?? appliedThrough;
+    return { ...record, position: { appliedThrough, oplogFrom, inconsistentUntil }, wall: new Date(entry.wall) };
+  }
+
+  /** Sends the batch; does not wait for it, but for the one before it. */
+  async #flush(): Promise<void> {
+    await this.#inFlight;
+    this.#inFlight = undefined;
+    const record = this.#nextRecord();
+    if (this.#batch.isEmpty && record === this.#head.record) return;
+    const batch = this.#batch;
+    this.#batch = this.#spare;
+    this.#spare = batch;
+    this.#inFlight = this.#send(batch, record).finally(() => batch.clear());
+    // Whoever waits for it next learns of it.
+    this.#inFlight.catch(() => undefined);
+  }
+
+  /** Sends the batch and waits until it is applied. */
+  async #settle(): Promise<void> {
+    await this.#flush();
+    await this.#inFlight;
+    this.#inFlight = undefined;
+  }
+
+  async #send(batch: OpBatch, record: HeadRecord): Promise<void> {
+    const head = this.#head;
+    if (isTolerant(record)) {
+      await this.#sendTolerant(batch, record);
+    } else if (head.atomic) {
+      const reply = await head.socket.send(batch.message({ atomic: true, record }));
+      if (!reply.ok) await this.#refused(batch, reply);
+    } else {
+      await this.#mark(positionIn(record).appliedThrough);
+      await this.#sendStrict(batch);
+      await this.#unmark(record);
+    }
+    head.noteWritten(record);
+  }
+
+  /** What an operation that failed on a consistent head means: it is not what the source is. */
+  async #refused(batch: OpBatch, reply: Reply): Promise<never> {
+    this.#head.refuseTrouble(reply);
+    const results = resultsOf(reply);
+    // All or nothing: those behind the one that failed were not tried. Else it is the first that is not true.
+    const failed = reply.code === SOME_FAILED ? results.indexOf(false) : results.length - 1;
+    const op = batch.ops[failed];
+    if (!op) throw new LifeboatError('Internal', `a batch was refused: ${reply.code} ${reply.codeName}`);
+    const missing = reply.code === SOME_FAILED || reply.code === 218;
+    const why = missing ? 'the document is not there' : `the head answered ${reply.code} ${reply.codeName}`;
+    return this.#head.diverged(positionOf(op.at), `an operation "${op.entry.op}" on ${op.entry.ns}: ${why}`);
+  }
+
+  async #sendStrict(batch: OpBatch): Promise<void> {
+    if (batch.isEmpty) return;
+    const reply = await this.#head.socket.send(batch.message({ atomic: false }));
+    if (!reply.ok) await this.#refused(batch, reply);
+  }
+
+  // ---- the tolerant road ----------------------------------------------------------------------------------------
+
+  async #sendTolerant(batch: OpBatch, record: HeadRecord | undefined): Promise<void> {
+    let from = 0;
+    while (record || from < batch.ops.length) {
+      const ops = batch.ops.slice(from);
+      const reply = await this.#head.socket.send(batch.message({ atomic: false, from, ...(record ? { record } : {}) }));
+      if (reply.ok) return;
+      this.#head.refuseTrouble(reply);
+      const results = resultsOf(reply);
+      const stopped = reply.code === SOME_FAILED ? undefined : results.length - 1;
+      for (const [index, ok] of results.entries()) {
+        const op = ops[index];
+        if (!ok && op && index !== stopped) await this.#tolerate(op);
+      }
+      if (stopped === undefined) return;
+      // The rest was not tried. What `message` leaves out is gone from the batch, so it counts from 0 again.
+      const op = ops[stopped];
+      if (!op) throw new LifeboatError('Internal', `a batch was refused: ${reply.code} ${reply.codeName}`);
+      if (reply.code !== NAMESPACE_NOT_FOUND) await this.#retried(op, reply);
+      from = stopped + 1;
+    }
+  }
+
+  /** An operation that was tried and failed. */
+  async #tolerate(op: BatchOp): Promise<void> {
+    // An update of a document that a later entry deletes, and that was copied after that.
+    if (op.entry.op === 'u' && !op.entry.upsert) return;
+    const reply = await this.#alone(op);
+    if (!reply.ok && reply.code !== NAMESPACE_NOT_FOUND) await this.#retried(op, reply);
+  }
+
+  async #alone(op: BatchOp): Promise<Reply> {
+    const single = new OpBatch();
+    single.add(op);
+    const reply = await this.#head.socket.send(single.message({ atomic: true }));
+    if (!reply.ok) this.#head.refuseTrouble(reply);
+    return reply;
+  }
+
+  /** Puts off the indexes that refuse a document of the past, and applies the operation again. */
+  async #retried(op: BatchOp, first: Reply): Promise<void> {
+    let reply = first;
+    for (const which of [isUnique, () => true]) {
+      if (which === isUnique && reply.code !== DUPLICATE_KEY) continue;
+      if (!(await this.#putOff(op.target, which))) continue;
+      reply = await this.#alone(op);
+      if (reply.ok || reply.code === 218) return;
+    }
+    const what = `an operation "${op.entry.op}" on ${op.entry.ns}: the head answered ${reply.code} ${reply.codeName}`;
+    await this.#head.diverged(positionOf(op.at), what);
+  }
+
+  /** Drops indexes, to be built when the head is consistent. False when there is none of that kind. */
+  async #putOff(target: OpTarget, which: (spec: Buffer) => boolean): Promise<boolean> {
+    if (!('uuid' in target)) return false;
+    const { socket, deferred } = this.#head;
+    const specs = (await readIndexes(socket, target)).filter(which);
+    await deferred.put(target.uuid, specs, { journaled: true });
+    for (const spec of specs) await dropIndex(socket, target, indexName(spec));
+    return specs.length > 0;
+  }
+
+  /** True when a head that a crash left inconsistent has everything it lacked, before an entry at `next`. */
+  #mustBecomeConsistent(next: Position | undefined): boolean {
+    if (this.#marking) return false;
+    const { stage, position } = this.#head.record;
+    if (stage !== 'consistent' || !position?.inconsistentUntil) return false;
+    const until = position.inconsistentUntil;
+    if (next && compareOptimes(next.ts, until.ts) > 0) return true;
+    return reached(this.#newest ? positionOf(this.#newest) : position.appliedThrough, until);
+  }
+
+  async #becomeConsistent(): Promise<void> {
+    await this.#settle();
+    const head = this.#head;
+    await buildDeferred(head.socket, head.catalog, head.deferred, () => undefined);
+    const position = { ...this.position, inconsistentUntil: null };
+    await head.save({ ...head.record, position }, { journaled: true });
+  }
+
+  // ---- the marked road ------------------------------------------------------------------------------------------
+
+  async #mark(until: Position): Promise<void> {
+    this.#marking = true;
+    const head = this.#head;
+    const position = { ...this.position, inconsistentUntil: until };
+    await head.save({ ...head.record, position }, { journaled: true });
+  }
+
+  async #unmark(record: HeadRecord): Promise<void> {
+    await this.#head.save(record, { journaled: false });
+    this.#marking = false;
+  }
+
+  /** Applies operations one after the other, behind a mark: a crash in between is found out. */
+  async #marked(operations: readonly OplogEntry[], at: OplogEntry): Promise<void> {
+    await this.#settle();
+    const head = this.#head;
+    const { inconsistentUntil } = this.position;
+    const tolerant = this.#tolerant;
+    if (!tolerant) await this.#mark(positionOf(at));
+    const batch = new OpBatch();
+    const send = async (): Promise<void> => {
+      if (tolerant) await this.#sendTolerant(batch, undefined);
+      else await this.#sendStrict(batch);
+      batch.clear();
+    };
+    for (const entry of operations) {
+      if (actionFor(entry, at) !== 'crud') {
+        await send();
+        await applyCommand(head, entry, at, tolerant);
+        continue;
+      }
+      const target = this.#targetOf(entry);
+      if (target === PASSED_OVER) continue;
+      if (target === undefined) return this.#noSuchCollection(entry, at);
+      if (!batch.fits(1, bytesOf(entry))) await send();
+      batch.add({ entry, at, target });
+    }
+    await send();
+    const record = this.#recordAt(at);
+    await this.#unmark({ ...record, position: { ...positionIn(record), inconsistentUntil } });
+  }
+}
+
+/** Databases whose collections can be on the head and yet take no operations; see namespaces.ts. */
+const EMPTY_ON_HEAD = new Set(['config']);
+
+const VERSION_TARGET: OpTarget & { readonly ns: string } = { ns: 'admin.system.version' };
+
+/** `results` of a reply to applyOps: one for each operation that was tried. */
+function resultsOf({ body }: Reply): boolean[] {
+  const results = findElement(body, 'results');
+  if (!results) return [];
+  return [...elements(body, results.valueStart)].map((one) => body[one.valueStart] === 1);
+}

@@ -1,0 +1,197 @@
+/**
+ * An `applyOps` command put together from the bytes of entries (research, mongodb-internals §2). Only what an operation
+ * says of data goes in: `op`, `ns`, `ui`, `o`, `o2`, `b`. Sessions and retry images are none of a head's business.
+ */
+import { BSON } from 'mongodb';
+import { BsonType } from '../bson/raw.ts';
+import { booleanElement, document, stringElement, uuidElement } from './bytes.ts';
+import type { HeadCollection } from './catalog.ts';
+import type { OplogEntry } from './entry.ts';
+import { BODY_OFFSET } from './socket.ts';
+import { STATE_NS, toStored, type HeadRecord } from './state.ts';
+
+/** What an operation is applied to. A head's own `admin.system.version` has another UUID than the source's. */
+export type OpTarget = Pick<HeadCollection, 'db' | 'name' | 'uuid'> | { readonly ns: string };
+
+export interface BatchOp {
+  readonly entry: OplogEntry;
+  /** The entry whose position the operation has: its own, or of the end of its transaction. */
+  readonly at: OplogEntry;
+  readonly target: OpTarget;
+}
+
+/** The server takes a little more than 16 MiB, the limit of a document; what is larger goes alone. */
+const MAX_BYTES = 15 * 1024 * 1024;
+const MAX_OPS = 5_000;
+/** More than everything of an operation but its documents and its prefix. */
+const OVERHEAD = 64;
+const FIRST_BYTES = 1024 * 1024;
+
+export class OpBatch {
+  #buffer = Buffer.allocUnsafe(FIRST_BYTES);
+  #end = 0;
+  #ops: BatchOp[] = [];
+  #offsets: number[] = [];
+  #count = 0;
+
+  constructor() {
+    this.clear();
+  }
+
+  get ops(): readonly BatchOp[] {
+    return this.#ops;
+  }
+
+  get isEmpty(): boolean {
+    return this.#ops.length === 0;
+  }
+
+  /** Whether operations of so many bytes can go into the same command. */
+  fits(ops: number, bytes: number): boolean {
+    return this.isEmpty
+      ? ops <= MAX_OPS && (ops === 1 || bytes <= MAX_BYTES)
+      : this.#ops.length + ops <= MAX_OPS && this.#end + bytes <= MAX_BYTES;
+  }
+
+  add(op: BatchOp): void {
+    const { buffer, oStart, oEnd, o2Start, o2End, upsert } = op.entry;
+    const prefix = prefixOf(op);
+    this.#reserve(prefix.length + (oEnd - oStart) + (o2End - o2Start) + OVERHEAD);
+    const begin = this.#beginElement();
+    const target = this.#buffer;
+    let at = this.#end;
+    at += prefix.copy(target, at);
+    if (oEnd > 0) {
+      at += O_NAME.copy(target, at);
+      at += buffer.copy(target, at, oStart, oEnd);
+    }
+    if (o2End > 0) {
+      at += O2_NAME.copy(target, at);
+      at += buffer.copy(target, at, o2Start, o2End);
+    }
+    if (upsert) at += UPSERT.copy(target, at);
+    target[at] = 0;
+    at += 1;
+    target.writeInt32LE(at - begin, begin);
+    this.#end = at;
+    this.#ops.push(op);
+    this.#offsets.push(begin);
+  }
+
+  /**
+   * The message, from the operation `from` on, with the state of the head as its last operation if one is given: where
+   * the rest is all or nothing, the state is part of it.
+   */
+  message(options: { readonly atomic: boolean; readonly record?: HeadRecord; readonly from?: number }): Buffer {
+    const from = options.from ?? 0;
+    if (from > 0) this.#keepFrom(from);
+    if (options.record) {
+      const state = stateOperation(options.record);
+      this.#reserve(state.length + OVERHEAD);
+      this.#beginElement(false);
+      this.#end += state.copy(this.#buffer, this.#end);
+    }
+    const tail = Buffer.concat([
+      Buffer.from([0]),
+      booleanElement('allowAtomic', options.atomic),
+      booleanElement('alwaysUpsert', false),
+      booleanElement('bypassDocumentValidation', true),
+      stringElement('$db', 'admin'),
+      Buffer.from([0]),
+    ]);
+    this.#reserve(tail.length);
+    this.#buffer.writeInt32LE(this.#end + 1 - ARRAY_OFFSET, ARRAY_OFFSET);
+    const end = this.#end + tail.copy(this.#buffer, this.#end);
+    this.#buffer.writeInt32LE(end - BODY_OFFSET, BODY_OFFSET);
+    return this.#buffer.subarray(0, end);
+  }
+
+  clear(): void {
+    this.#ops = [];
+    this.#offsets = [];
+    this.#begin();
+  }
+
+  #begin(): void {
+    this.#count = 0;
+    this.#end = ARRAY_OFFSET + 4;
+    ARRAY_NAME.copy(this.#buffer, BODY_OFFSET + 4);
+  }
+
+  /** Drops the first operations: their copies are built anew, for an array counts from 0. */
+  #keepFrom(from: number): void {
+    const ops = this.#ops.slice(from);
+    this.clear();
+    for (const op of ops) this.add(op);
+  }
+
+  /** Writes an element's head. With `nested` the document's length is left open; its offset is given. */
+  #beginElement(nested = true): number {
+    const target = this.#buffer;
+    let at = this.#end;
+    target[at] = BsonType.object;
+    at += 1;
+    at += target.write(String(this.#count), at, 'latin1');
+    target[at] = 0;
+    at += 1;
+    this.#count += 1;
+    this.#end = nested ? at + 4 : at;
+    return at;
+  }
+
+  #reserve(bytes: number): void {
+    if (this.#end + bytes <= this.#buffer.length) return;
+    const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, this.#end + bytes));
+    this.#buffer.copy(larger, 0, 0, this.#end);
+    this.#buffer = larger;
+  }
+}
+
+/** How many bytes an operation takes in a batch, about. */
+export function bytesOf({ oStart, oEnd, o2Start, o2End }: OplogEntry): number {
+  return oEnd - oStart + (o2End - o2Start) + 2 * OVERHEAD;
+}
+
+const ARRAY_NAME = Buffer.from('\x04applyOps\0', 'latin1');
+const ARRAY_OFFSET = BODY_OFFSET + 4 + ARRAY_NAME.length;
+const O_NAME = Buffer.from('\x03o\0', 'latin1');
+const O2_NAME = Buffer.from('\x03o2\0', 'latin1');
+const UPSERT = Buffer.from('\x08b\0\x01', 'latin1');
+
+/** `op`, `ns` and `ui` of a target, made once: they are the same for every operation of a kind on a collection. */
+const prefixes = new WeakMap<OpTarget, Map<string, Buffer>>();
+
+function prefixOf({ entry, target }: BatchOp): Buffer {
+  let known = prefixes.get(target);
+  if (!known) prefixes.set(target, (known = new Map()));
+  let prefix = known.get(entry.op);
+  if (!prefix) {
+    const ns = 'ns' in target ? target.ns : `${target.db}.${target.name}`;
+    const parts = [stringElement('op', entry.op), stringElement('ns', ns)];
+    if ('uuid' in target) parts.push(uuidElement('ui', Buffer.from(target.uuid, 'hex')));
+    known.set(entry.op, (prefix = Buffer.concat(parts)));
+  }
+  return prefix;
+}
+
+function stateOperation(record: HeadRecord): Buffer {
+  const o = toStored(record);
+  return Buffer.from(BSON.serialize({ op: 'u', ns: STATE_NS, o2: { _id: o._id }, o }));
+}
+
+/** A command that applies one command entry. */
+export function commandOperation(ns: string, uuid: string, o: Buffer): Buffer {
+  const op = document(
+    stringElement('op', 'c'),
+    stringElement('ns', ns),
+    ...(uuid === '' ? [] : [uuidElement('ui', Buffer.from(uuid, 'hex'))]),
+    Buffer.concat([O_NAME, o]),
+  );
+  const array = document(Buffer.concat([Buffer.from('\x030\0', 'latin1'), op]));
+  return document(
+    Buffer.concat([ARRAY_NAME, array]),
+    booleanElement('allowAtomic', false),
+    booleanElement('alwaysUpsert', false),
+    booleanElement('bypassDocumentValidation', true),
+  );
+}

@@ -1,0 +1,119 @@
+/**
+ * The directory of a head, and whose it is.
+ *
+ * `<dataDir>/heads/<deployment>/<member>/` holds `db` (the dbpath), `mongod.log`, and `owner.json`, which can be read
+ * without a mongod: it says what the head belongs to and the newest claim under which it was opened.
+ */
+import { mkdir, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LifeboatError } from '../shared/errors.ts';
+import { endMongodOn } from '../mongod/process.ts';
+import type { HeadIdentity } from './types.ts';
+
+export interface HeadDirectory {
+  readonly root: string;
+  readonly dbpath: string;
+  readonly logPath: string;
+}
+
+export function headDirectory(dataDir: string, { deployment, member }: HeadIdentity): HeadDirectory {
+  const root = join(dataDir, 'heads', deployment, member);
+  return { root, dbpath: join(root, 'db'), logPath: join(root, 'mongod.log') };
+}
+
+/** `owner.json` */
+interface OwnerFile {
+  readonly identity: HeadIdentity;
+  readonly epoch: number;
+}
+
+/**
+ * Takes the directory for a claim. The claim is written down before anything else: from here on whoever holds an older
+ * one stops. A head of an older initial sync of the same set is removed.
+ * @throws LifeboatError `HeadForeign` when it belongs to another backup, `FenceLost` when a newer claim has taken it
+ */
+export async function takeDirectory(directory: HeadDirectory, identity: HeadIdentity, epoch: number): Promise<void> {
+  const owner = await readOwner(directory);
+  if (!owner) {
+    if (await isFilled(directory.dbpath)) throw foreign(directory, identity);
+    await mkdir(directory.root, { recursive: true, mode: 0o700 });
+    await writeOwner(directory, { identity, epoch });
+    return;
+  }
+  if (!isSameSet(owner.identity, identity)) throw foreign(directory, identity);
+  const sameSync = owner.identity.incarnation === identity.incarnation;
+  // An incarnation is an ObjectId: a later one is larger.
+  if (sameSync ? owner.epoch > epoch : owner.identity.incarnation > identity.incarnation) throw superseded(identity);
+  await writeOwner(directory, { identity, epoch });
+  if (!sameSync) await clearDirectory(directory);
+}
+
+/** Removes the data of a head, its mongod ended. */
+export async function clearDirectory({ dbpath }: HeadDirectory): Promise<void> {
+  await endMongodOn(dbpath);
+  await rm(dbpath, { recursive: true, force: true, maxRetries: 3 });
+}
+
+/**
+ * Says whether the directory is still that of this claim.
+ * @throws LifeboatError `FenceLost` when it is not
+ */
+export async function checkDirectory(directory: HeadDirectory, identity: HeadIdentity, epoch: number): Promise<void> {
+  const owner = await readOwner(directory);
+  if (owner?.epoch !== epoch || owner.identity.incarnation !== identity.incarnation) throw superseded(identity);
+}
+
+export function foreign({ root }: HeadDirectory, { deployment, member }: HeadIdentity): LifeboatError {
+  return new LifeboatError('HeadForeign', `${root} is not the head of this backup of ${deployment}/${member}`);
+}
+
+export function superseded({ deployment, member }: HeadIdentity): LifeboatError {
+  return new LifeboatError('FenceLost', `another attempt has taken over the head of ${deployment}/${member}`);
+}
+
+/** Whether two heads are of one member of one deployment, whatever the initial sync. */
+export function isSameSet(a: HeadIdentity, b: HeadIdentity): boolean {
+  return a.deployment === b.deployment && a.member === b.member && a.replicaSetId === b.replicaSetId;
+}
+
+async function isFilled(folder: string): Promise<boolean> {
+  const names = await readdir(folder).catch(() => []);
+  return names.length > 0;
+}
+
+async function readOwner(directory: HeadDirectory): Promise<OwnerFile | undefined> {
+  const path = join(directory.root, 'owner.json');
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw new LifeboatError('HeadStartFailed', `${path} cannot be read (${error.code ?? error.name})`, {
+      cause: error,
+    });
+  });
+  if (text === undefined) return undefined;
+  try {
+    return JSON.parse(text) as OwnerFile;
+  } catch {
+    throw new LifeboatError('HeadForeign', `${path} is not a head's`);
+  }
+}
+
+async function writeOwner(directory: HeadDirectory, owner: OwnerFile): Promise<void> {
+  const path = join(directory.root, 'owner.json');
+  try {
+    await writeFile(`${path}.new`, JSON.stringify(owner), { mode: 0o600, flush: true });
+    await rename(`${path}.new`, path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const kind = code === 'ENOSPC' ? 'DiskFull' : 'HeadStartFailed';
+    throw new LifeboatError(kind, `${path} cannot be written (${code ?? 'no code'})`, { cause: error });
+  }
+}
+
+/** With less than this left on the disk a mongod cannot write its journal. */
+const LEAST_FREE_BYTES = 64 * 1024 * 1024;
+
+/** Whether the disk of the directory is full. */
+export async function isDiskFull({ root }: HeadDirectory): Promise<boolean> {
+  const disk = await statfs(root).catch(() => undefined);
+  return disk !== undefined && disk.bavail * disk.bsize < LEAST_FREE_BYTES;
+}

@@ -1,0 +1,250 @@
+/**
+ * Secondary indexes of a head, and the list of those that wait for it to be consistent.
+ *
+ * While entries are applied over data of the future, an index can refuse what is only passing: two documents with one
+ * unique key, a shape that its key generator cannot take. So until then indexes are kept as a list, in
+ * `local.lifeboat.indexes`, that index operations edit, and are built from it at that point. Specs are raw bytes, as
+ * `listIndexes` or an entry gave them.
+ */
+import { Binary, BSON, Long } from 'mongodb';
+import { BsonType, documentLength, elementName, elements, findElement, stringValue, valueBytes } from '../bson/raw.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import { document, documentArray, element, elementsWithout, stringElement } from './bytes.ts';
+import { namespaceOf, type HeadCatalog, type HeadCollection } from './catalog.ts';
+import { replyValues, succeeded, type HeadSocket } from './socket.ts';
+
+const INDEXES = 'lifeboat.indexes';
+
+/** Name of an index, from its raw spec. */
+export function indexName(spec: Buffer): string {
+  const name = findElement(spec, 'name');
+  if (!name) throw new LifeboatError('Internal', 'an index has no name');
+  return stringValue(spec, name);
+}
+
+/** False for what comes with the collection: `_id_`, and the index of a clustered collection. */
+export function isSecondary(spec: Buffer): boolean {
+  return indexName(spec) !== '_id_' && findElement(spec, 'clustered') === undefined;
+}
+
+export function isUnique(spec: Buffer): boolean {
+  return ['unique', 'prepareUnique'].some((field) => {
+    const found = findElement(spec, field);
+    return found !== undefined && spec[found.valueStart] !== 0;
+  });
+}
+
+interface StoredIndex {
+  readonly _id: { readonly uuid: Binary; readonly name: string };
+  readonly spec: Binary;
+}
+
+/** The indexes that are to be built when the head is consistent. */
+export class DeferredIndexes {
+  readonly #socket: HeadSocket;
+  readonly #byUuid = new Map<string, Map<string, Buffer>>();
+
+  private constructor(socket: HeadSocket) {
+    this.#socket = socket;
+  }
+
+  static async read(socket: HeadSocket): Promise<DeferredIndexes> {
+    const list = new DeferredIndexes(socket);
+    const what = 'reading its list of indexes';
+    let reply = await socket.command('local', { find: INDEXES, batchSize: 5_000 });
+    for (;;) {
+      const { cursor } = replyValues(succeeded(reply, what)) as {
+        cursor: { id: Long | number; firstBatch?: StoredIndex[]; nextBatch?: StoredIndex[] };
+      };
+      for (const { _id, spec } of cursor.firstBatch ?? cursor.nextBatch ?? []) {
+        list.#of(Buffer.from(_id.uuid.buffer).toString('hex')).set(_id.name, Buffer.from(spec.buffer));
+      }
+      if (Number(cursor.id) === 0) return list;
+      reply = await socket.command('local', { getMore: Long.fromValue(cursor.id), collection: INDEXES });
+    }
+  }
+
+  /** The waiting indexes of each collection. */
+  get entries(): readonly (readonly [uuid: string, specs: readonly Buffer[]])[] {
+    return [...this.#byUuid].map(([uuid, specs]) => [uuid, [...specs.values()]] as const);
+  }
+
+  /** The waiting indexes of one collection. */
+  of(uuid: string): readonly Buffer[] {
+    return [...(this.#byUuid.get(uuid)?.values() ?? [])];
+  }
+
+  #of(uuid: string): Map<string, Buffer> {
+    const known = this.#byUuid.get(uuid) ?? new Map<string, Buffer>();
+    this.#byUuid.set(uuid, known);
+    return known;
+  }
+
+  /** Puts indexes on the list, in place of those of the same name. Durable when this settles if `journaled`. */
+  async put(uuid: string, specs: readonly Buffer[], options: { readonly journaled: boolean }): Promise<void> {
+    if (specs.length === 0) return;
+    const updates = specs.map((spec) => {
+      const _id = idOf(uuid, indexName(spec));
+      return { q: { _id }, u: { _id, spec: new Binary(spec) }, upsert: true };
+    });
+    const command = { update: INDEXES, updates, writeConcern: { w: 1, j: options.journaled } };
+    succeeded(await this.#socket.command('local', command), 'writing its list of indexes');
+    for (const spec of specs) this.#of(uuid).set(indexName(spec), Buffer.from(spec));
+  }
+
+  /** Takes one index off the list. */
+  async remove(uuid: string, name: string): Promise<void> {
+    if (!this.#byUuid.get(uuid)?.has(name)) return;
+    await this.#delete({ q: { _id: idOf(uuid, name) }, limit: 1 });
+    this.#byUuid.get(uuid)?.delete(name);
+  }
+
+  /** Takes the indexes of a collection off the list. */
+  async removeCollection(uuid: string): Promise<void> {
+    if (!this.#byUuid.has(uuid)) return;
+    await this.#delete({ q: { '_id.uuid': uuidBinary(uuid) }, limit: 0 });
+    this.#byUuid.delete(uuid);
+  }
+
+  async #delete(deletion: { readonly q: BSON.Document; readonly limit: 0 | 1 }): Promise<void> {
+    const reply = await this.#socket.command('local', { delete: INDEXES, deletes: [deletion] });
+    succeeded(reply, 'writing its list of indexes');
+  }
+}
+
+function uuidBinary(uuid: string): Binary {
+  return new Binary(Buffer.from(uuid, 'hex'), Binary.SUBTYPE_UUID);
+}
+
+function idOf(uuid: string, name: string): StoredIndex['_id'] {
+  return { uuid: uuidBinary(uuid), name };
+}
+
+/** Raw specs of the secondary indexes that a collection of the head has. */
+export async function readIndexes(socket: HeadSocket, collection: HeadCollection): Promise<Buffer[]> {
+  // No collection has more than 64 indexes, and 1000 of them would still fit one reply.
+  const reply = await socket.command(collection.db, { listIndexes: collection.name, cursor: { batchSize: 1_000 } });
+  const { body } = succeeded(reply, `listing the indexes of ${namespaceOf(collection)}`);
+  const cursor = findElement(body, 'cursor');
+  const batch = cursor && findElement(body, 'firstBatch', cursor.valueStart);
+  if (!batch) throw new LifeboatError('Internal', 'an unexpected answer to listIndexes');
+  return [...elements(body, batch.valueStart)].map((one) => valueBytes(body, one)).filter(isSecondary);
+}
+
+/**
+ * Builds indexes and waits for them. Those that are there already stay.
+ * @throws LifeboatError `IndexBuildFailed`
+ */
+export async function buildIndexes(
+  socket: HeadSocket,
+  collection: HeadCollection,
+  specs: readonly Buffer[],
+): Promise<void> {
+  if (specs.length === 0) return;
+  const ns = namespaceOf(collection);
+  const command = document(
+    stringElement('createIndexes', collection.name),
+    element(BsonType.array, 'indexes', documentArray(specs.map(buildable))),
+  );
+  const reply = await socket.raw(collection.db, command);
+  if (reply.ok) return;
+  if (reply.code === 14031) succeeded(reply, `building indexes of ${ns}`);
+  const names = specs.map((spec) => `"${indexName(spec)}"`).join(', ');
+  throw new LifeboatError('IndexBuildFailed', `${ns}: ${names}: the head answered ${reply.code} ${reply.codeName}`);
+}
+
+/** Servers up to 4.2 wrote the namespace into a spec; createIndexes refuses it. */
+function buildable(spec: Buffer): Buffer {
+  return findElement(spec, 'ns') ? document(...elementsWithout(spec, ['ns'])) : spec;
+}
+
+/** Drops an index of the head; one that is not there is left at that. */
+export async function dropIndex(socket: HeadSocket, collection: HeadCollection, name: string): Promise<void> {
+  const reply = await socket.command(collection.db, { dropIndexes: collection.name, index: name });
+  if (reply.code !== INDEX_NOT_FOUND) succeeded(reply, `dropping an index of ${namespaceOf(collection)}`);
+}
+
+const INDEX_NOT_FOUND = 27;
+
+/** Builds every index of the list whose collection is there, and empties the list. */
+export async function buildDeferred(
+  socket: HeadSocket,
+  catalog: HeadCatalog,
+  deferred: DeferredIndexes,
+  built: (indexes: number) => void,
+): Promise<void> {
+  for (const [uuid, specs] of deferred.entries) {
+    const collection = catalog.get(uuid);
+    if (collection && specs.length > 0) {
+      const present = new Map((await readIndexes(socket, collection)).map((spec) => [indexName(spec), spec]));
+      const missing = specs.filter((spec) => !present.get(indexName(spec))?.equals(spec));
+      for (const spec of missing) {
+        if (present.has(indexName(spec))) await dropIndex(socket, collection, indexName(spec));
+      }
+      await buildIndexes(socket, collection, missing);
+    }
+    await deferred.removeCollection(uuid);
+    built(specs.length);
+  }
+}
+
+/** What a `collMod` asks of an index: `{name | keyPattern, …}`; see changedSpec. */
+export interface IndexChange {
+  readonly matches: (spec: Buffer) => boolean;
+  readonly apply: (spec: Buffer) => Buffer;
+}
+
+/** Reads the `index` part of a `collMod`, at `offset`. */
+export function indexChange(buffer: Buffer, offset: number): IndexChange {
+  const part = buffer.subarray(offset, offset + documentLength(buffer, offset));
+  const name = findElement(part, 'name');
+  const pattern = findElement(part, 'keyPattern');
+  return {
+    matches(spec) {
+      if (name) return indexName(spec) === stringValue(part, name);
+      const key = findElement(spec, 'key');
+      return pattern !== undefined && key !== undefined && valueBytes(spec, key).equals(valueBytes(part, pattern));
+    },
+    apply: (spec) => changedSpec(spec, part),
+  };
+}
+
+/**
+ * A spec as the server's catalog holds it after a collMod (coll_mod_index.cpp): a flag that is taken away is left out,
+ * and a number of seconds is a 64-bit one.
+ */
+function changedSpec(spec: Buffer, change: Buffer): Buffer {
+  let changed = spec;
+  const set = (field: string, value?: Buffer): void => {
+    changed = document(...elementsWithout(changed, [field]), ...(value ? [value] : []));
+  };
+  const flag = (field: string, on: boolean): void =>
+    set(field, on ? element(BsonType.boolean, field, Buffer.from([1])) : undefined);
+  for (const one of elements(change)) {
+    const on = change[one.valueStart] !== 0;
+    switch (elementName(change, one)) {
+      case 'expireAfterSeconds': {
+        const seconds = BSON.deserialize(document(change.subarray(one.start, one.end)))['expireAfterSeconds'] as number;
+        const value = Buffer.alloc(8);
+        value.writeBigInt64LE(BigInt(Math.trunc(Number(seconds))));
+        set('expireAfterSeconds', element(BsonType.int64, 'expireAfterSeconds', value));
+        break;
+      }
+      case 'hidden':
+        flag('hidden', on);
+        break;
+      case 'prepareUnique':
+        flag('prepareUnique', on);
+        break;
+      case 'unique':
+        flag('prepareUnique', false);
+        flag('unique', on);
+        break;
+      case 'forceNonUnique':
+        flag('unique', !on);
+        break;
+      default:
+    }
+  }
+  return changed;
+}

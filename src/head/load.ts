@@ -1,0 +1,195 @@
+/** Filling a new head: collections as they were listed, and slices of their documents as raw bytes. */
+import { BsonType, documentLength, elements, findElement } from '../bson/raw.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import { OpBatch, type OpTarget } from './batch.ts';
+import {
+  booleanElement,
+  document,
+  documentArray,
+  element,
+  elementsWithout,
+  stringElement,
+  uuidElement,
+} from './bytes.ts';
+import { namespaceOf, type HeadCollection } from './catalog.ts';
+import type { OplogEntry } from './entry.ts';
+import { indexName, isSecondary } from './indexes.ts';
+import type { OpenHead } from './open-head.ts';
+import { succeeded } from './socket.ts';
+
+/** A collection of the source. */
+export interface CollectionToMake extends HeadCollection {
+  /** `options` of listCollections, raw. */
+  readonly options: Buffer;
+  /** Specs of listIndexes, raw. */
+  readonly indexes: readonly Buffer[];
+}
+
+/** Every mongod makes this collection itself, with a UUID of its own. */
+export const VERSION_NS = 'admin.system.version';
+
+/** How many collections one command makes. */
+const CREATE_BATCH = 100;
+
+/**
+ * Makes the collections that are not there yet, with the source's UUIDs; their secondary indexes are put on the list of
+ * those that wait.
+ */
+export async function makeCollections(head: OpenHead, wanted: readonly CollectionToMake[]): Promise<void> {
+  const missing = wanted.filter((one) => !head.catalog.get(one.uuid) && namespaceOf(one) !== VERSION_NS);
+  for (let at = 0; at < missing.length; at += CREATE_BATCH) {
+    const group = missing.slice(at, at + CREATE_BATCH);
+    // First: a collection that is there has its indexes on the list.
+    for (const { uuid, indexes } of group) {
+      await head.deferred.put(uuid, indexes.filter(isSecondary), { journaled: false });
+    }
+    const command = document(
+      element(BsonType.array, 'applyOps', documentArray(group.map(createOperation))),
+      booleanElement('allowAtomic', false),
+      booleanElement('alwaysUpsert', false),
+    );
+    succeeded(await head.socket.raw('admin', command), `making collections of ${head.label}`);
+  }
+  for (const db of new Set(missing.map((one) => one.db))) await head.catalog.readDatabase(head.socket, db);
+  const absent = missing.find((one) => head.catalog.get(one.uuid)?.name !== one.name);
+  if (absent)
+    throw new LifeboatError('Internal', `${namespaceOf(absent)} could not be made on the head of ${head.label}`);
+}
+
+function createOperation({ uuid, db, name, options, indexes }: CollectionToMake): Buffer {
+  const idIndex = indexes.find((spec) => indexName(spec) === '_id_' && !findElement(spec, 'clustered'));
+  const o = document(
+    stringElement('create', name),
+    // A standalone drops temporary collections when it starts.
+    ...elementsWithout(options, ['temp']),
+    ...(idIndex ? [element(BsonType.object, 'idIndex', document(...elementsWithout(idIndex, ['ns'])))] : []),
+  );
+  return document(
+    stringElement('op', 'c'),
+    stringElement('ns', `${db}.$cmd`),
+    uuidElement('ui', Buffer.from(uuid, 'hex')),
+    element(BsonType.object, 'o', o),
+  );
+}
+
+/** Drops a collection and makes it anew: what was loaded belongs to a reading that was given up. */
+export async function remakeCollection(head: OpenHead, wanted: CollectionToMake): Promise<void> {
+  const known = head.catalog.get(wanted.uuid);
+  if (!known) return;
+  succeeded(await head.socket.command(known.db, { drop: known.name }), `emptying ${namespaceOf(known)}`);
+  head.catalog.delete(wanted.uuid);
+  await makeCollections(head, [wanted]);
+}
+
+/** What the server takes in one `insert`: documents, and bytes well below the 48 MB of a message. */
+const INSERT_DOCUMENTS = 100_000;
+const INSERT_BYTES = 40 * 1024 * 1024;
+
+/**
+ * Loads documents (raw, concatenated); one whose `_id` is there already takes its place. Most go by `insert`, which is
+ * several times faster than `applyOps`. But it moves `_id` to the front, sets the time of day for a Timestamp(0,0) and
+ * refuses what a client may not write: those go by `applyOps`, which stores the bytes it is given.
+ */
+export async function loadDocuments(head: OpenHead, target: OpTarget, documents: Buffer): Promise<void> {
+  let inserts: Buffer[] = [];
+  let bytes = 0;
+  const exact: Buffer[] = [];
+  const flush = async (): Promise<void> => {
+    exact.push(...(await insertDocuments(head, target, inserts)));
+    inserts = [];
+    bytes = 0;
+  };
+  for (let at = 0; at < documents.length;) {
+    const length = documentLength(documents, at);
+    const one = documents.subarray(at, at + length);
+    at += length;
+    if (!('db' in target) || !insertKeeps(one)) {
+      exact.push(one);
+      continue;
+    }
+    if (inserts.length === INSERT_DOCUMENTS || bytes + length > INSERT_BYTES) await flush();
+    inserts.push(one);
+    bytes += length;
+  }
+  await flush();
+  await applyDocuments(head, target, exact);
+}
+
+/** True when an insert stores the document as it is: `_id` comes first and no field is a Timestamp(0,0). */
+function insertKeeps(one: Buffer): boolean {
+  // type, "_id\0"
+  if (one.length < 9 || one.readUInt32LE(5) !== ID_NAME) return false;
+  for (const { type, valueStart } of elements(one)) {
+    if (type === BsonType.timestamp && one.readUInt32LE(valueStart) === 0 && one.readUInt32LE(valueStart + 4) === 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+const ID_NAME = Buffer.from('_id\0', 'latin1').readUInt32LE(0);
+const INVALID_NAMESPACE = 73;
+
+/** Gives the documents that were refused: there already, or not allowed to a client. */
+async function insertDocuments(head: OpenHead, target: OpTarget, documents: readonly Buffer[]): Promise<Buffer[]> {
+  if (documents.length === 0 || !('db' in target)) return [];
+  const command = document(
+    stringElement('insert', target.name),
+    booleanElement('ordered', false),
+    booleanElement('bypassDocumentValidation', true),
+  );
+  const reply = await head.socket.raw(target.db, command, { field: 'documents', documents });
+  if (reply.code === INVALID_NAMESPACE) return [...documents];
+  head.refuseTrouble(reply);
+  const { body } = succeeded(reply, `loading ${namespaceOf(target)}`);
+  const errors = findElement(body, 'writeErrors');
+  if (!errors) return [];
+  const refused: Buffer[] = [];
+  for (const one of elements(body, errors.valueStart)) {
+    const index = findElement(body, 'index', one.valueStart);
+    const found = index && documents[body.readInt32LE(index.valueStart)];
+    if (found) refused.push(found);
+  }
+  return refused;
+}
+
+async function applyDocuments(head: OpenHead, target: OpTarget, documents: readonly Buffer[]): Promise<void> {
+  const batch = new OpBatch();
+  const send = async (): Promise<void> => {
+    if (batch.isEmpty) return;
+    const reply = await head.socket.send(batch.message({ atomic: false }));
+    head.refuseTrouble(reply);
+    succeeded(reply, `loading ${'db' in target ? namespaceOf(target) : target.ns}`);
+    batch.clear();
+  };
+  for (const one of documents) {
+    if (!batch.fits(1, one.length + 100)) await send();
+    const entry = insertEntry(one);
+    batch.add({ entry, at: entry, target });
+  }
+  await send();
+}
+
+function insertEntry(buffer: Buffer): OplogEntry {
+  return {
+    buffer,
+    start: 0,
+    end: buffer.length,
+    op: 'i',
+    ns: '',
+    ui: '',
+    oStart: 0,
+    oEnd: buffer.length,
+    o2Start: 0,
+    o2End: 0,
+    upsert: false,
+    tsT: 0,
+    tsI: 0,
+    term: 0,
+    wall: 0,
+    lsidStart: 0,
+    lsidEnd: 0,
+    txnNumber: -1n,
+    multiOpType: 0,
+  };
+}

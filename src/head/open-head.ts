@@ -1,0 +1,95 @@
+/** A head whose mongod runs: its connection and what is known of its contents. Lives as long as the connection. */
+import { LifeboatError } from '../shared/errors.ts';
+import type { Position } from '../shared/optime.ts';
+import { HeadCatalog } from './catalog.ts';
+import { DeferredIndexes } from './indexes.ts';
+import type { HeadSocket, Reply } from './socket.ts';
+import { replyValues, succeeded } from './socket.ts';
+import { refuseDiverged, writeState, type HeadRecord } from './state.ts';
+
+/** Shutdown, interruption and the like: the operation was given up, the data is as it was. */
+const INTERRUPTED = new Set([6, 89, 91, 262, 290, 11600, 11601, 11602]);
+/** OutOfDiskSpace, and the disk use threshold that newer servers raise. */
+const DISK_FULL = new Set([14031, 371]);
+
+export class OpenHead {
+  readonly socket: HeadSocket;
+  readonly catalog: HeadCatalog;
+  readonly deferred: DeferredIndexes;
+  /** `x.y.z` */
+  readonly version: string;
+  /** Whether `applyOps` can be all or nothing here: up to 6.x (research, mongodb-internals §2). */
+  readonly atomic: boolean;
+  #record: HeadRecord;
+
+  private constructor(socket: HeadSocket, record: HeadRecord, known: Omit<KnownHead, 'record'>) {
+    this.socket = socket;
+    this.#record = record;
+    this.catalog = known.catalog;
+    this.deferred = known.deferred;
+    this.version = known.version;
+    this.atomic = known.atomic;
+  }
+
+  /** Reads what the head holds. `atomic` is found out from its version unless it is given. */
+  static async read(socket: HeadSocket, record: HeadRecord, atomic?: boolean): Promise<OpenHead> {
+    const version = await versionOf(socket);
+    return new OpenHead(socket, record, {
+      catalog: await HeadCatalog.read(socket),
+      deferred: await DeferredIndexes.read(socket),
+      version,
+      atomic: atomic ?? Number.parseInt(version, 10) <= 6,
+    });
+  }
+
+  /** The state as the head holds it. */
+  get record(): HeadRecord {
+    return this.#record;
+  }
+
+  /** `<deployment>/<member>` */
+  get label(): string {
+    return `${this.#record.identity.deployment}/${this.#record.identity.member}`;
+  }
+
+  /** Notes a state that was written along with a batch. */
+  noteWritten(record: HeadRecord): void {
+    this.#record = record;
+  }
+
+  async save(record: HeadRecord, options: { readonly journaled: boolean }): Promise<void> {
+    await writeState(this.socket, record, options.journaled);
+    this.#record = record;
+  }
+
+  /** Writes down that the head differs from its source and throws that. */
+  async diverged(at: Position, what: string): Promise<never> {
+    await this.save({ ...this.#record, diverged: { at, what } }, { journaled: true });
+    refuseDiverged(this.#record);
+    throw new LifeboatError('Diverged', `${this.label}: ${what}`);
+  }
+
+  /**
+   * Raises what a failed reply says of the head itself, rather than of the data.
+   * @throws LifeboatError `HeadLost`, `DiskFull` (retryable)
+   */
+  refuseTrouble(reply: Reply): void {
+    if (INTERRUPTED.has(reply.code)) {
+      throw new LifeboatError('HeadLost', `the head of ${this.label} is shutting down (${reply.codeName})`);
+    }
+    if (DISK_FULL.has(reply.code)) throw new LifeboatError('DiskFull', `the disk of the head of ${this.label} is full`);
+  }
+}
+
+interface KnownHead {
+  readonly record: HeadRecord;
+  readonly catalog: HeadCatalog;
+  readonly deferred: DeferredIndexes;
+  readonly version: string;
+  readonly atomic: boolean;
+}
+
+async function versionOf(socket: HeadSocket): Promise<string> {
+  const reply = succeeded(await socket.command('admin', { buildInfo: 1 }), 'asking for its version');
+  return String(replyValues(reply)['version']);
+}

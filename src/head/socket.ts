@@ -1,0 +1,214 @@
+/**
+ * A connection to a head that sends and receives bytes as they are (OP_MSG; mongodb specifications, message/OP_MSG).
+ *
+ * The driver would decode and encode what passes through it; user documents must not be. One request is under way at a
+ * time: a head's work is strictly ordered, and two connections could overtake each other.
+ */
+import { connect, type Socket } from 'node:net';
+import { BSON, type Document } from 'mongodb';
+import { BsonType, elements, elementName, stringValue } from '../bson/raw.ts';
+import { LifeboatError } from '../shared/errors.ts';
+
+const OP_MSG = 2013;
+/** Message header (16), flags (4), and the kind byte of the body section. */
+export const BODY_OFFSET = 21;
+const HEADER_BYTES = 16;
+const EMPTY = Buffer.alloc(0);
+
+/** What a head answered: the reply's bytes and the fields that say whether it succeeded. */
+export interface Reply {
+  /** The whole reply document, raw. */
+  readonly body: Buffer;
+  readonly ok: boolean;
+  /** The server's error code, 0 when there is none. */
+  readonly code: number;
+  /** `codeName`: never a document, so it may be shown. */
+  readonly codeName: string;
+}
+
+/** A run of raw documents sent beside a command's body. */
+export interface DocumentSequence {
+  /** The field of the command, such as `documents`. */
+  readonly field: string;
+  readonly documents: readonly Buffer[];
+}
+
+export class HeadSocket {
+  readonly #socket: Socket;
+  #chunks: Buffer[] = [];
+  #received = 0;
+  #waiting: { readonly settle: (reply: Buffer) => void; readonly fail: (error: LifeboatError) => void } | undefined;
+  #lost: LifeboatError | undefined;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    socket.on('error', (error) => this.#lose(error));
+    socket.on('close', () => this.#lose());
+  }
+
+  /** @throws LifeboatError `HeadLost` when nobody listens */
+  static async open(path: string): Promise<HeadSocket> {
+    const socket = connect(path);
+    await new Promise<void>((settle, fail) => {
+      socket.once('connect', settle);
+      socket.once('error', (cause) => fail(new LifeboatError('HeadLost', 'the head does not answer', { cause })));
+    });
+    return new HeadSocket(socket);
+  }
+
+  /** True once the connection has ended; whatever was under way then has an unknown outcome. */
+  get lost(): boolean {
+    return this.#lost !== undefined;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+    this.#lose();
+  }
+
+  /**
+   * Sends a whole message whose first `BODY_OFFSET` bytes are left free for its header, and gives the reply's document.
+   * The buffer must not be written to before that.
+   * @throws LifeboatError `HeadLost` when the connection ends first: the outcome is unknown
+   */
+  async send(message: Buffer): Promise<Reply> {
+    message.writeInt32LE(message.length, 0);
+    message.writeInt32LE(0, 4);
+    message.writeInt32LE(0, 8);
+    message.writeInt32LE(OP_MSG, 12);
+    message.writeInt32LE(0, 16);
+    message[20] = 0;
+    return this.#exchange([message]);
+  }
+
+  /** Runs a command given as values. Only for commands of our own: never for what holds user documents. */
+  async command(db: string, command: Document): Promise<Reply> {
+    return this.raw(db, Buffer.from(BSON.serialize(command)));
+  }
+
+  /** Runs a command given as bytes (without `$db`), with documents beside it. */
+  async raw(db: string, command: Buffer, sequence?: DocumentSequence): Promise<Reply> {
+    const dbField = Buffer.from(BSON.serialize({ $db: db }));
+    const bodyBytes = command.length + dbField.length - 5;
+    const documents = sequence?.documents ?? [];
+    const nameBytes = sequence ? Buffer.byteLength(sequence.field) + 1 : 0;
+    const sequenceBytes = sequence ? 4 + nameBytes + documents.reduce((sum, { length }) => sum + length, 0) : 0;
+    const head = Buffer.alloc(BODY_OFFSET + bodyBytes + (sequence ? 1 + 4 + nameBytes : 0));
+    const total = BODY_OFFSET + bodyBytes + (sequence ? 1 + sequenceBytes : 0);
+    head.writeInt32LE(total, 0);
+    head.writeInt32LE(OP_MSG, 12);
+    command.copy(head, BODY_OFFSET, 0, command.length - 1);
+    head.writeInt32LE(bodyBytes, BODY_OFFSET);
+    dbField.copy(head, BODY_OFFSET + command.length - 1, 4);
+    if (sequence) {
+      let at = BODY_OFFSET + bodyBytes;
+      at = head.writeUInt8(1, at);
+      at = head.writeInt32LE(sequenceBytes, at);
+      head.write(`${sequence.field}\0`, at);
+    }
+    return this.#exchange([head, ...documents]);
+  }
+
+  async #exchange(parts: readonly Buffer[]): Promise<Reply> {
+    if (this.#lost) throw this.#lost;
+    if (this.#waiting) throw new LifeboatError('Internal', 'two requests at a time on the connection of a head');
+    const body = await new Promise<Buffer>((settle, fail) => {
+      this.#waiting = { settle, fail };
+      // Many small documents in one system call.
+      this.#socket.cork();
+      for (const part of gather(parts)) this.#socket.write(part);
+      this.#socket.uncork();
+    });
+    return readReply(body);
+  }
+
+  #receive(chunk: Buffer): void {
+    this.#chunks.push(chunk);
+    this.#received += chunk.length;
+    const first = this.#chunks[0] ?? EMPTY;
+    if (first.length < HEADER_BYTES && this.#chunks.length > 1) this.#chunks = [Buffer.concat(this.#chunks)];
+    const whole = this.#chunks[0] ?? EMPTY;
+    if (whole.length < HEADER_BYTES) return;
+    const length = whole.readInt32LE(0);
+    if (this.#received < length) return;
+    const message = this.#chunks.length === 1 ? whole : Buffer.concat(this.#chunks);
+    this.#chunks = this.#received > length ? [message.subarray(length)] : [];
+    this.#received -= length;
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    waiting?.settle(message.subarray(BODY_OFFSET, length));
+  }
+
+  #lose(cause?: Error): void {
+    this.#lost ??= new LifeboatError('HeadLost', 'the connection to the head ended', { cause });
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    waiting?.fail(this.#lost);
+  }
+}
+
+const GATHER_BYTES = 256 * 1024;
+
+/** Joins small pieces: a socket write for each of a hundred thousand documents would take longer than their insert. */
+function* gather(parts: readonly Buffer[]): Generator<Buffer> {
+  let group: Buffer[] = [];
+  let bytes = 0;
+  for (const part of parts) {
+    if (bytes + part.length > GATHER_BYTES && bytes > 0) {
+      yield group.length === 1 ? (group[0] ?? EMPTY) : Buffer.concat(group, bytes);
+      group = [];
+      bytes = 0;
+    }
+    group.push(part);
+    bytes += part.length;
+  }
+  if (bytes > 0) yield Buffer.concat(group, bytes);
+}
+
+function readReply(body: Buffer): Reply {
+  let ok = false;
+  let code = 0;
+  let codeName = '';
+  for (const element of elements(body)) {
+    switch (elementName(body, element)) {
+      case 'ok':
+        ok = numberValue(body, element.type, element.valueStart) === 1;
+        break;
+      case 'code':
+        code = numberValue(body, element.type, element.valueStart);
+        break;
+      case 'codeName':
+        codeName = stringValue(body, element);
+        break;
+      default:
+    }
+  }
+  return { body, ok, code, codeName };
+}
+
+function numberValue(buffer: Buffer, type: number, at: number): number {
+  if (type === BsonType.double) return buffer.readDoubleLE(at);
+  if (type === BsonType.int32) return buffer.readInt32LE(at);
+  return type === BsonType.int64 ? Number(buffer.readBigInt64LE(at)) : Number(buffer[at] === 1);
+}
+
+/** OutOfDiskSpace, and the disk use threshold that newer servers raise. */
+const DISK_FULL = new Set([14031, 371]);
+
+/**
+ * Gives a reply that succeeded.
+ * @param what was being done and to what, for the message, without any document
+ * @throws LifeboatError `DiskFull` (retryable) or `Internal` for a reply that did not
+ */
+export function succeeded(reply: Reply, what: string): Reply {
+  if (reply.ok) return reply;
+  const label = `${reply.code} ${reply.codeName}`.trim();
+  if (DISK_FULL.has(reply.code)) throw new LifeboatError('DiskFull', `${what}: the disk of the head is full`);
+  throw new LifeboatError('Internal', `${what}: the head answered ${label}`);
+}
+
+/** A reply of our own command as values. Never for a reply that may hold user documents. */
+export function replyValues(reply: Reply): Document {
+  return BSON.deserialize(reply.body);
+}

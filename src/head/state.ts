@@ -1,0 +1,169 @@
+/**
+ * What a head knows about itself: two collections in its `local` database, which is no part of a backup.
+ *
+ * `local.lifeboat.state` holds one record, changed together with the data it speaks of, or after it: the journal of a
+ * standalone keeps the order of writes, so a position that survived a crash has its data below it.
+ * `local.lifeboat.load` holds for each collection the slices that are in.
+ */
+import { Binary, Long } from 'mongodb';
+import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import type { HeadPosition } from '../shared/messages.ts';
+import { compareOptimes, formatOptime, type Position } from '../shared/optime.ts';
+import type { StoredPosition } from '../stores/records.ts';
+import { replyValues, succeeded, type HeadSocket } from './socket.ts';
+import type { HeadIdentity, HeadStage } from './types.ts';
+
+export const STATE_NS = 'local.lifeboat.state';
+const STATE_ID = 'head';
+const STATE = 'lifeboat.state';
+const LOAD = 'lifeboat.load';
+
+/** Where and at what a head was found to differ from its source. */
+export interface Divergence {
+  readonly at: Position;
+  readonly what: string;
+}
+
+/** The state of a head. */
+export interface HeadRecord {
+  readonly identity: HeadIdentity;
+  readonly stage: HeadStage;
+  /** Null until it is loaded. */
+  readonly position: HeadPosition | null;
+  /** Wall time of the entry at `appliedThrough`. */
+  readonly wall: Date;
+  /** Set when it differs from its source: nothing is applied any more, however often it is tried. */
+  readonly diverged: Divergence | null;
+}
+
+/** The record as it is stored. */
+export interface StoredHeadRecord {
+  readonly _id: typeof STATE_ID;
+  readonly formatVersion: 1;
+  readonly identity: HeadIdentity;
+  readonly stage: HeadStage;
+  readonly appliedThrough: StoredPosition | null;
+  readonly oplogFrom: StoredPosition | null;
+  readonly inconsistentUntil: StoredPosition | null;
+  readonly wall: Date;
+  readonly diverged: { readonly at: StoredPosition; readonly what: string } | null;
+}
+
+export function toStored({ identity, stage, position, wall, diverged }: HeadRecord): StoredHeadRecord {
+  const stored = (one: Position | null | undefined): StoredPosition | null => (one ? toStoredPosition(one) : null);
+  return {
+    _id: STATE_ID,
+    formatVersion: 1,
+    identity,
+    stage,
+    appliedThrough: stored(position?.appliedThrough),
+    oplogFrom: stored(position?.oplogFrom),
+    inconsistentUntil: stored(position?.inconsistentUntil),
+    wall,
+    diverged: diverged && { at: toStoredPosition(diverged.at), what: diverged.what },
+  };
+}
+
+function fromStored(stored: StoredHeadRecord): HeadRecord {
+  const { identity, stage, appliedThrough, oplogFrom, inconsistentUntil, wall, diverged } = stored;
+  const until = inconsistentUntil && fromStoredPosition(inconsistentUntil);
+  const position = appliedThrough &&
+    oplogFrom && {
+      appliedThrough: fromStoredPosition(appliedThrough),
+      oplogFrom: fromStoredPosition(oplogFrom),
+      inconsistentUntil: until,
+    };
+  return {
+    identity,
+    stage,
+    position,
+    wall,
+    diverged: diverged && { at: fromStoredPosition(diverged.at), what: diverged.what },
+  };
+}
+
+/** The state of the head, or undefined when it has none yet. */
+export async function readState(socket: HeadSocket): Promise<HeadRecord | undefined> {
+  const reply = succeeded(
+    await socket.command('local', { find: STATE, filter: { _id: STATE_ID } }),
+    'reading its state',
+  );
+  const [stored] = (replyValues(reply)['cursor'] as { firstBatch: StoredHeadRecord[] }).firstBatch;
+  return stored && fromStored(stored);
+}
+
+/** Writes the state. With `journaled` it, and everything before it, is durable when this settles. */
+export async function writeState(socket: HeadSocket, record: HeadRecord, journaled: boolean): Promise<void> {
+  const command = {
+    update: STATE,
+    updates: [{ q: { _id: STATE_ID }, u: toStored(record), upsert: true }],
+    writeConcern: { w: 1, j: journaled },
+  };
+  succeeded(await socket.command('local', command), 'writing its state');
+}
+
+/** True while missing documents and collections are no divergence: up to here the head is not equal to its source. */
+export function isTolerant({ stage, position }: HeadRecord): boolean {
+  return stage !== 'consistent' || (position?.inconsistentUntil ?? null) !== null;
+}
+
+/** The position of a head that holds data. */
+export function positionIn(record: HeadRecord): HeadPosition {
+  if (record.position) return record.position;
+  throw new LifeboatError('HeadInconsistent', `the head of ${record.identity.member} is not loaded yet`);
+}
+
+/** @throws LifeboatError `Diverged` when the head was found to differ from its source */
+export function refuseDiverged({ diverged, identity }: HeadRecord): void {
+  if (!diverged) return;
+  const where = `${identity.deployment}/${identity.member} at ${formatOptime(diverged.at.ts)}`;
+  throw new LifeboatError('Diverged', `${where}: ${diverged.what}`);
+}
+
+/** True when `position` is at or behind `until`. */
+export function reached(position: Position, until: Position): boolean {
+  return compareOptimes(position.ts, until.ts) >= 0;
+}
+
+// ---- loading ----------------------------------------------------------------------------------------------------
+
+/** How far the slices of one collection are loaded. */
+export interface LoadProgress {
+  /** `seq` of the slice that begins the chain that is loaded. */
+  readonly chain: number;
+  /** `seq` of the next slice to load. */
+  readonly next: number;
+  /** Whether that was all of the collection. */
+  readonly complete: boolean;
+}
+
+/** What is loaded, by UUID in hex. */
+export async function readLoads(socket: HeadSocket): Promise<Map<string, LoadProgress>> {
+  const loads = new Map<string, LoadProgress>();
+  let reply = replyValues(
+    succeeded(await socket.command('local', { find: LOAD, batchSize: 10_000 }), 'reading its load'),
+  );
+  for (;;) {
+    const cursor = reply['cursor'] as { id: Long | number; firstBatch?: StoredLoad[]; nextBatch?: StoredLoad[] };
+    for (const { _id, chain, next, complete } of cursor.firstBatch ?? cursor.nextBatch ?? []) {
+      loads.set(Buffer.from(_id.buffer).toString('hex'), { chain, next, complete });
+    }
+    if (Number(cursor.id) === 0) return loads;
+    const more = { getMore: Long.fromValue(cursor.id), collection: LOAD, batchSize: 10_000 };
+    reply = replyValues(succeeded(await socket.command('local', more), 'reading its load'));
+  }
+}
+
+interface StoredLoad extends LoadProgress {
+  readonly _id: Binary;
+}
+
+export async function writeLoad(socket: HeadSocket, uuid: string, progress: LoadProgress): Promise<void> {
+  const _id = new Binary(Buffer.from(uuid, 'hex'), Binary.SUBTYPE_UUID);
+  const command = { update: LOAD, updates: [{ q: { _id }, u: { _id, ...progress }, upsert: true }] };
+  succeeded(await socket.command('local', command), 'writing its load');
+}
+
+/** A zero for a wall time that is not known. */
+export const NO_WALL = new Date(0);

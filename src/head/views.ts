@@ -1,0 +1,64 @@
+/**
+ * Views. `system.views` cannot be read on a source, not even by root, so its documents are made again from what
+ * `listCollections` says of each view; `insert` is refused there too, `applyOps` is not (research, mongodb-internals §1).
+ */
+import { BsonType, elementName, elements, findElement, valueBytes } from '../bson/raw.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import { document, elementBytes, stringElement } from './bytes.ts';
+import { loadDocuments } from './load.ts';
+import type { OpenHead } from './open-head.ts';
+import { succeeded, type HeadSocket } from './socket.ts';
+
+/** A view of the source: name and raw `options` of its listing. */
+export interface ViewToMake {
+  readonly db: string;
+  readonly name: string;
+  readonly type: 'view' | 'timeseries';
+  readonly options: Buffer;
+}
+
+/** On the head alone, and only while a time-series view is asked what it looks like. */
+export const SCRATCH_DB = 'lifeboat_scratch';
+
+/** Makes views; those that are there are made again. The databases' `system.views` must be there. */
+export async function makeViews(head: OpenHead, views: readonly ViewToMake[]): Promise<void> {
+  for (const view of views) {
+    const target = head.catalog.named(`${view.db}.system.views`);
+    if (!target) throw new LifeboatError('Internal', `database ${view.db} has views, but no system.views`);
+    await loadDocuments(head, target, await viewDocument(head.socket, view));
+  }
+  await dropScratch(head.socket);
+}
+
+async function viewDocument(socket: HeadSocket, { db, name, type, options }: ViewToMake): Promise<Buffer> {
+  const definition = type === 'view' ? options : await timeseriesDefinition(socket, name, options);
+  const fields = new Map([...elements(definition)].map((one) => [elementName(definition, one), one]));
+  const kept = ['viewOn', 'pipeline', 'collation'].flatMap((field) => {
+    const found = fields.get(field);
+    return found ? [elementBytes(definition, found)] : [];
+  });
+  return document(stringElement('_id', `${db}.${name}`), ...kept);
+}
+
+/**
+ * The document of the view in front of a time-series collection. Its pipeline is the server's own business: a collection
+ * with the same options is made in a scratch database, and the document read there.
+ */
+async function timeseriesDefinition(socket: HeadSocket, name: string, options: Buffer): Promise<Buffer> {
+  const what = `making the view of the time-series collection ${name}`;
+  await dropScratch(socket);
+  const created = [...elements(options)].map((one) => elementBytes(options, one));
+  succeeded(await socket.raw(SCRATCH_DB, document(stringElement('create', name), ...created)), what);
+  const { body } = succeeded(await socket.command(SCRATCH_DB, { find: 'system.views' }), what);
+  const cursor = findElement(body, 'cursor');
+  const batch = cursor && findElement(body, 'firstBatch', cursor.valueStart);
+  const [found] = batch ? [...elements(body, batch.valueStart)] : [];
+  if (found?.type !== BsonType.object) throw new LifeboatError('Internal', what);
+  const bytes = Buffer.from(valueBytes(body, found));
+  await dropScratch(socket);
+  return bytes;
+}
+
+async function dropScratch(socket: HeadSocket): Promise<void> {
+  succeeded(await socket.command(SCRATCH_DB, { dropDatabase: 1 }), 'dropping the scratch database');
+}
