@@ -2,22 +2,26 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Connection } from '@temporalio/client';
 import { MongoClient } from 'mongodb';
 import { down, readUp, up, type UpState } from '../src/embedded/up.ts';
 import { findProcesses } from '../src/host/processes.ts';
+import { isLifeboatError } from '../src/shared/errors.ts';
 import { testFolder, type TestFolder } from './support/folders.ts';
 import { until } from './support/replica-set.ts';
 
 const servers = { worker: false } as const;
 
-async function processesOf(home: string): Promise<{ mongod: number[]; temporal: number[] }> {
+async function processesOf(home: string): Promise<{ mongod: number[]; temporal: number[]; worker: number[] }> {
   const found = await findProcesses((words) => words.some((word) => word.startsWith(`${home}/`)));
   const pids = (flag: string): number[] => found.filter(({ words }) => words.includes(flag)).map(({ pid }) => pid);
-  return { mongod: pids('--dbpath'), temporal: pids('--db-filename') };
+  const worker = (await findProcesses((words) => words.includes('worker') && words.includes(home))).map(
+    ({ pid }) => pid,
+  );
+  return { mongod: pids('--dbpath'), temporal: pids('--db-filename'), worker };
 }
 
 async function killed(pid: number | undefined): Promise<void> {
@@ -67,7 +71,7 @@ async function onHome(body: (home: string, folder: TestFolder) => Promise<void>)
     await body(home, folder);
   } finally {
     await down(home);
-    assert.deepEqual(await processesOf(home), { mongod: [], temporal: [] });
+    assert.deepEqual(await processesOf(home), { mongod: [], temporal: [], worker: [] });
   }
 }
 
@@ -156,3 +160,79 @@ test('the servers of another home are left alone, even when its name begins the 
     }
   });
 });
+
+test('up brings a killed worker back, and moves it along when a server has moved', async () => {
+  await onHome(async (home, folder) => {
+    const configFile = join(folder.path, 'lifeboat.yaml');
+    await writeFile(configFile, '');
+    const options = { configFile, env: { ...process.env, LIFEBOAT_RUN_SOURCES: '1' } };
+    const first = await up(home, options);
+    assert.ok(first.worker);
+    assert.deepEqual(await up(home, options), first);
+    await killed(first.worker.pid);
+    assert.equal((await readUp(home))?.worker, null);
+    const second = await up(home, options);
+    assert.ok(second.worker);
+    assert.notEqual(second.worker.pid, first.worker.pid);
+    assert.deepEqual(second.blockstore, first.blockstore);
+
+    const [temporal] = (await processesOf(home)).temporal;
+    await killed(temporal);
+    const squatter = createServer((socket) => socket.destroy());
+    squatter.listen(Number(first.temporal.address.split(':')[1]), '127.0.0.1');
+    await once(squatter, 'listening');
+    try {
+      const third = await up(home, options);
+      assert.notEqual(third.temporal.address, first.temporal.address);
+      assert.notEqual(third.worker?.pid, second.worker.pid);
+      assert.equal((await processesOf(home)).worker.length, 1);
+    } finally {
+      squatter.close();
+    }
+    assert.deepEqual(await down(home), { ended: ['worker', 'temporal', 'blockstore'] });
+  });
+});
+
+test('a server that cannot start is named with its log', async () => {
+  await onHome(async (home) => {
+    await up(home, servers);
+    await down(home);
+    await writeFile(join(home, 'temporal.db'), 'not a database');
+    await assert.rejects(up(home, servers), (error) => {
+      assert.ok(isLifeboatError(error, 'EmbeddedFailed'), String(error));
+      assert.match(error.message, /temporal\.log/);
+      return true;
+    });
+  });
+});
+
+test('every port that is opened is on the loopback interface', { skip: process.platform !== 'linux' }, async () => {
+  await onHome(async (home) => {
+    await up(home, servers);
+    const { mongod, temporal } = await processesOf(home);
+    for (const pid of [...mongod, ...temporal]) {
+      const sockets = await socketsOf(pid);
+      const open = (await listening()).filter(({ inode }) => sockets.has(inode));
+      assert.ok(open.length > 0);
+      for (const { address } of open)
+        assert.match(address, /^(0100007F|0{24}01000000|0000000000000000FFFF00000100007F):/);
+    }
+  });
+});
+
+/** What listens on this machine: `/proc/net/tcp`, state 0A. */
+async function listening(): Promise<{ address: string; inode: string }[]> {
+  const texts = await Promise.all(['tcp', 'tcp6'].map((name) => readFile(`/proc/net/${name}`, 'utf8').catch(() => '')));
+  return texts.flatMap((text) =>
+    text.split('\n').flatMap((line) => {
+      const words = line.trim().split(/\s+/);
+      return words[3] === '0A' ? [{ address: words[1] ?? '', inode: words[9] ?? '' }] : [];
+    }),
+  );
+}
+
+async function socketsOf(pid: number): Promise<Set<string>> {
+  const names = await readdir(`/proc/${pid}/fd`);
+  const links = await Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => '')));
+  return new Set(links.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []));
+}

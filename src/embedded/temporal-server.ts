@@ -64,14 +64,14 @@ export async function startTemporalServer(options: TemporalServerOptions): Promi
   });
   closeSync(log);
   child.unref();
-  let failed = false;
-  child.once('error', () => {
-    failed = true;
-  });
+  // Told by the missing process id; an error that nobody listens to would end us.
+  child.once('error', () => undefined);
+  const { pid } = child;
   const address = `127.0.0.1:${options.port}`;
   const deadline = Date.now() + START_TIMEOUT_MS;
-  while (!(await isReady(address))) {
-    if (failed || child.exitCode !== null || child.signalCode !== null) {
+  for (;;) {
+    if (pid !== undefined && (await isReady(address))) return { pid, address, child };
+    if (pid === undefined || child.exitCode !== null || child.signalCode !== null) {
       throw new LifeboatError(
         'EmbeddedFailed',
         `the Temporal server ended at its start; its log is ${options.logPath}`,
@@ -83,7 +83,6 @@ export async function startTemporalServer(options: TemporalServerOptions): Promi
     }
     await delay(50);
   }
-  return { pid: child.pid ?? -1, address, child };
 }
 
 /** True when a Temporal server answers there whose namespace is ready to work in; its retention is raised. */

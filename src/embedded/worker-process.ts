@@ -66,15 +66,13 @@ export async function startWorker(options: WorkerProcessOptions): Promise<number
   });
   closeSync(log);
   child.unref();
-  let failed = false;
-  child.once('error', () => {
-    failed = true;
-  });
+  // Told by the missing process id; an error that nobody listens to would end us.
+  child.once('error', () => undefined);
+  const { pid } = child;
   const deadline = Date.now() + READY_TIMEOUT_MS;
   for (;;) {
-    const pid = await readyPid(file);
-    if (pid !== undefined && pid === child.pid) return pid;
-    if (failed || child.exitCode !== null || child.signalCode !== null) {
+    if (pid !== undefined && (await readyPid(file)) === pid) return pid;
+    if (pid === undefined || child.exitCode !== null || child.signalCode !== null) {
       throw new LifeboatError('EmbeddedFailed', `the worker ended at its start; its log is ${options.logPath}`);
     }
     if (Date.now() > deadline) {

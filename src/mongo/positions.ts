@@ -8,7 +8,7 @@ export function toTimestamp(optime: Optime): Timestamp {
 }
 
 export function fromTimestamp(timestamp: Timestamp): Optime {
-  return { t: timestamp.getHighBitsUnsigned(), i: timestamp.getLowBitsUnsigned() };
+  return { t: timestamp.t, i: timestamp.i };
 }
 
 export function toStoredPosition(position: Position): StoredPosition {

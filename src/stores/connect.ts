@@ -1,5 +1,14 @@
 /** Connecting to the blockstore, the sync store and the oplog store. */
-import { MongoClient, MongoServerError, ReadConcern, ReadPreference, WriteConcern, type Collection, type Db } from 'mongodb';
+import {
+  MongoClient,
+  MongoServerError,
+  ReadConcern,
+  ReadPreference,
+  WriteConcern,
+  type Collection,
+  type Db,
+  type ObjectId,
+} from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type {
@@ -54,13 +63,17 @@ export interface Stores {
 /** How long the driver looks for a primary before it gives up, in milliseconds. */
 const SELECTION_TIMEOUT_MS = 8_000;
 
+interface ReplicaSetConfigReply {
+  readonly config: { readonly settings: { readonly replicaSetId: ObjectId } };
+}
+
 async function replicaSetIdOf(client: MongoClient): Promise<string> {
   const hello = await client.db('admin').command({ hello: 1 });
   if (typeof hello['setName'] !== 'string') {
     throw new LifeboatError('StoreNotReplicaSet', 'a store is not on a replica set');
   }
-  const { config } = await client.db('admin').command({ replSetGetConfig: 1 });
-  return String(config.settings.replicaSetId.toHexString());
+  const { config } = (await client.db('admin').command({ replSetGetConfig: 1 })) as ReplicaSetConfigReply;
+  return config.settings.replicaSetId.toHexString();
 }
 
 async function dial(uri: string, appName: string): Promise<MongoClient> {
@@ -178,7 +191,7 @@ async function makeIndexes(stores: Stores, state: Db, sync: Db, oplog: Db): Prom
   await stores.syncViews.createIndex({ '_id.incarnation': 1 });
   await stores.members.createIndex({ deployment: 1 });
   await stores.manifests.createIndex({ deployment: 1, 'optime.ts': 1 });
-  await stores.manifestParts.createIndex({ '_id.snapshot': 1, '_id.n': 1 }, { unique: true });
+  await stores.manifestParts.createIndex({ '_id.snapshot': 1, '_id.n': 1 }, { unique: true }, undefined);
   await stores.restores.createIndex({ deployment: 1, startedAt: 1 });
 }
 
