@@ -36,23 +36,32 @@ export async function listCollectionsToBuild(stores: Stores, incarnation: Object
   });
 }
 
-/** Replaces whatever an earlier attempt listed. */
+/**
+ * Stores a listing; of what an earlier attempt listed, only what this one has too stays.
+ *
+ * A twin of this attempt may be saving its listing too, even after the copying has begun: so what is there is never
+ * taken away or begun anew. Any listing made after beginApplying is as good as another, since what was made or dropped
+ * between two of them is made or dropped by entries.
+ */
 export async function saveListing(stores: Stores, incarnation: ObjectId, listing: SyncListing): Promise<void> {
+  const { collections, views } = listing;
   await storing('storing the listed collections', async () => {
-    await stores.syncCollections.deleteMany({ '_id.incarnation': incarnation });
-    await stores.syncViews.deleteMany({ '_id.incarnation': incarnation });
-    // Replacing, not inserting: a twin of this attempt may be listing too, and both lists are as good.
-    for (const records of inBatches(listing.collections)) {
-      await stores.syncCollections.bulkWrite(records.map(upsert), { ordered: false });
+    const uuids = collections.map(({ _id }) => _id.uuid);
+    await stores.syncCollections.deleteMany({ '_id.incarnation': incarnation, '_id.uuid': { $nin: uuids } });
+    await stores.syncViews.deleteMany({ '_id.incarnation': incarnation, _id: { $nin: views.map(({ _id }) => _id) } });
+    for (const records of inBatches(collections)) {
+      await stores.syncCollections.bulkWrite(records.map(insertOnly), { ordered: false });
     }
-    for (const records of inBatches(listing.views)) {
-      await stores.syncViews.bulkWrite(records.map(upsert), { ordered: false });
-    }
+    for (const records of inBatches(views))
+      await stores.syncViews.bulkWrite(records.map(insertOnly), { ordered: false });
   });
 }
 
-function upsert<T extends SyncCollectionRecord | SyncViewRecord>({ _id, ...replacement }: T): AnyBulkWriteOperation<T> {
-  return { replaceOne: { filter: { _id }, replacement, upsert: true } } as unknown as AnyBulkWriteOperation<T>;
+function insertOnly<T extends SyncCollectionRecord | SyncViewRecord>(record: T): AnyBulkWriteOperation<T> {
+  const { _id, ...fields } = record;
+  return {
+    updateOne: { filter: { _id }, update: { $setOnInsert: fields }, upsert: true },
+  } as unknown as AnyBulkWriteOperation<T>;
 }
 
 function* inBatches<T>(records: readonly T[]): Generator<readonly T[]> {
