@@ -47,9 +47,6 @@ export type CollectionToCopy = Pick<SyncCollectionRecord, '_id' | 'db' | 'name'>
 const FAILURES = 6;
 const PAUSE_MS = 100;
 
-/** What the first reply of a collection takes of the budget before its size is known, in bytes. */
-const FIRST_REPLY_BYTES = 2 * 1024 * 1024;
-
 const NO_CHAIN: Chain = { slices: [], complete: false, nextSeq: 0 };
 
 /** Another writer has stored the slice of the next number. */
@@ -123,37 +120,34 @@ async function extendChain(
   member: PinnedMember,
   stored: { slices: number },
 ): Promise<'read' | 'dropped'> {
-  await copying.budget.take(FIRST_REPLY_BYTES, copying.signal);
-  let opened: Opened | 'dropped';
+  // The first reply comes with the opening. What is taken before anything is known is corrected when it is.
+  let taken = copying.sliceBytes;
+  await copying.budget.take(taken, copying.signal);
   try {
-    opened = await openReader(copying, collection, chain, member);
-  } finally {
-    copying.budget.adjust(-FIRST_REPLY_BYTES);
-  }
-  if (opened === 'dropped') return 'dropped';
-  await using reader = opened.reader;
-  const writer = new SliceWriter(copying, collection._id.uuid, opened, chain.nextSeq, stored);
-  try {
-    while (!reader.ended && !writer.failed && !copying.timeIsUp()) {
-      await copying.budget.take(copying.sliceBytes, copying.signal);
-      writer.add(await readPiece(copying, reader));
+    const opened = await openReader(copying, collection, chain, member);
+    if (opened === 'dropped') return 'dropped';
+    await using reader = opened.reader;
+    const writer = new SliceWriter(copying, collection._id.uuid, opened, chain.nextSeq, stored);
+    try {
+      while (!writer.failed) {
+        const piece = await reader.next();
+        copying.budget.adjust(piece.bytes - taken);
+        taken = 0;
+        writer.add(piece);
+        if (reader.ended || copying.timeIsUp()) break;
+        // Where documents are large, the next piece is as much too large as this one.
+        const expected = Math.max(copying.sliceBytes, piece.bytes);
+        await copying.budget.take(expected, copying.signal);
+        taken = expected;
+      }
+    } finally {
+      // What was read is stored even if reading on fails: it need not be read again.
+      await writer.settled(copying.signal);
     }
+    await writer.finish();
+    return 'read';
   } finally {
-    // What was read is stored even if reading on fails: it need not be read again.
-    await writer.settled(copying.signal);
-  }
-  await writer.finish();
-  return 'read';
-}
-
-async function readPiece(copying: Copying, reader: CollectionReader): Promise<Piece> {
-  try {
-    const piece = await reader.next();
-    copying.budget.adjust(piece.bytes - copying.sliceBytes);
-    return piece;
-  } catch (error) {
-    copying.budget.adjust(-copying.sliceBytes);
-    throw error;
+    copying.budget.adjust(-taken);
   }
 }
 
@@ -233,7 +227,7 @@ class SliceWriter {
     const [after, seq] = [this.#after, this.#seq];
     this.#after = piece.token;
     this.#seq += 1;
-    const bytes = storeBytes(stores.sliceParts, incarnation, Buffer.concat(piece.runs));
+    const bytes = storeBytes(stores.sliceParts, incarnation, joined(piece.runs));
     bytes.catch(() => undefined);
     const store = async (): Promise<void> => {
       await checkFence();
@@ -269,4 +263,10 @@ class SliceWriter {
     await this.#chain;
     if (this.#failure) throw this.#failure.error;
   }
+}
+
+/** The runs as one buffer; one that is alone is not copied. */
+function joined(runs: readonly Buffer[]): Buffer {
+  const [first] = runs;
+  return first && runs.length === 1 ? first : Buffer.concat(runs);
 }

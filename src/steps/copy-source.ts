@@ -27,7 +27,7 @@ export interface CopySourceParts {
   readonly stores: Stores;
   readonly source: Source;
   readonly fence: MemberFence;
-  /** How many collections are copied at a time. */
+  /** How many collections are copied at a time, and how many slices are in memory, about: read, and not stored yet. */
   readonly slicesInFlight: number;
   /** Raw BSON in one slice, about; 10 MB when left out. */
   readonly sliceBytes?: number;
@@ -42,9 +42,6 @@ export interface CopyResult {
 }
 
 const SLICE_BYTES = 10 * 1024 * 1024;
-
-/** Raw bytes read and not stored yet, of all collections together. Compressing and sending them takes as much again, twice. */
-const BYTES_IN_FLIGHT = 40 * 1024 * 1024;
 
 /** How often the claim is looked at, in milliseconds. */
 const FENCE_CHECK_MS = 2_000;
@@ -113,7 +110,7 @@ interface Run {
 }
 
 function copyingOf(parts: CopySourceParts, plan: SyncPlan, { member, signal, maxMs, tally }: Run): Copying {
-  const { stores, fence, sliceBytes = SLICE_BYTES } = parts;
+  const { stores, fence, slicesInFlight, sliceBytes = SLICE_BYTES } = parts;
   const end = Date.now() + maxMs;
   let checkAt = Date.now() + FENCE_CHECK_MS;
   return {
@@ -123,7 +120,7 @@ function copyingOf(parts: CopySourceParts, plan: SyncPlan, { member, signal, max
     member,
     beginApplying: fromStoredPosition(plan.beginApplying).ts,
     sliceBytes,
-    budget: new ByteBudget(BYTES_IN_FLIGHT),
+    budget: new ByteBudget(slicesInFlight * sliceBytes),
     signal,
     timeIsUp: () => Date.now() >= end,
     async checkFence() {
