@@ -138,9 +138,14 @@ export async function startMongod(options: MongodOptions, signal?: AbortSignal):
     address: options.address,
     uri: uriOf(options.address),
     exited,
-    kill: (name) => void child.kill(name),
+    kill(name) {
+      // It does not keep this process alive while it runs; whoever ends it wants to see it gone.
+      child.ref();
+      child.kill(name);
+    },
     async stop(graceMs = 60_000) {
       if (exit) return exit;
+      child.ref();
       child.kill('SIGTERM');
       const forced = setTimeout(() => child.kill('SIGKILL'), graceMs);
       try {
@@ -153,7 +158,10 @@ export async function startMongod(options: MongodOptions, signal?: AbortSignal):
   while (!(await accepts(options.address))) {
     if (exit ?? pid === undefined) {
       const how = exit?.code ?? exit?.signal ?? 'it could not be executed';
-      throw new LifeboatError('HeadStartFailed', `mongod on ${options.dbpath} ended at its start (${how}); its log is ${options.logPath}`);
+      throw new LifeboatError(
+        'HeadStartFailed',
+        `mongod on ${options.dbpath} ended at its start (${how}); its log is ${options.logPath}`,
+      );
     }
     if (signal?.aborted) {
       await running.stop();
