@@ -59,10 +59,10 @@ function failedWith(error: unknown, codes: (code: number) => boolean): boolean {
   return error instanceof MongoServerError && codes(Number(error.code));
 }
 
-/** A namespace that both sides have, and its indexes when it is a collection. */
 /** A mongod makes this collection itself at its first start, before anything else can, so a copy cannot hold its UUID. */
 const MADE_BY_MONGOD = 'admin.system.version';
 
+/** A namespace that both sides have, and its indexes when it is a collection. */
 interface Pair {
   readonly source: Namespace;
   readonly copy: Namespace;
