@@ -9,7 +9,7 @@ const levels = { TRACE: 'trace', DEBUG: 'debug', INFO: 'info', WARN: 'warn', ERR
 
 /** What a failure's own code, and nothing else, is logged of an error: the edge of the activities logged the rest. */
 function withoutTexts(meta: LogMetadata = {}): Record<string, unknown> {
-  const { error, taskToken: _taskToken, ...rest } = meta;
+  const { error, ...rest } = meta;
   if (error === undefined) return rest;
   return {
     ...rest,

@@ -29,9 +29,7 @@ export class Presence {
 
   /** Says every few seconds that the daemon is there, until `signal` is aborted. */
   async keep(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await delay(DAEMON_HEARTBEAT_MS, undefined, { signal }).catch(() => undefined);
-      if (signal.aborted) return;
+    while (await waited(signal)) {
       try {
         await this.#tell();
       } catch (error) {
@@ -48,6 +46,11 @@ export class Presence {
     await registerDaemon(stores, { id, host: hostname(), pid: process.pid, version: await packageVersion() });
     this.#registered = true;
   }
+}
+
+/** True after the time between two heartbeats, false as soon as `signal` is aborted. */
+async function waited(signal: AbortSignal): Promise<boolean> {
+  return delay(DAEMON_HEARTBEAT_MS, true, { signal }).catch(() => false);
 }
 
 /** The package's file lies beside `src` and beside `dist`. */

@@ -71,8 +71,8 @@ test('a step that works beats, with how far it is', async () => {
   const beat = new Promise((settle) => environment.once('heartbeat', settle));
   const progress = { stage: 'copy', done: 1, total: 2, unit: 'bytes', perSecond: null, etaSeconds: null } as const;
   await environment.run(() =>
-    asActivity(logger, async ({ report }) => {
-      report(progress);
+    asActivity(logger, async (ctx) => {
+      ctx.report(progress);
       assert.deepEqual(await beat, progress);
     }),
   );

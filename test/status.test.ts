@@ -9,7 +9,7 @@ import { claimBackup, createMember, fenceOf } from '../src/stores/claims.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
 import { updateMember } from '../src/stores/members.ts';
 import type { StoredPosition } from '../src/stores/records.ts';
-import { readStatus, readStatuses } from '../src/stores/status.ts';
+import { readStatus, readStatuses } from '../src/status/backup-status.ts';
 import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
 
 let set: TestReplicaSet;

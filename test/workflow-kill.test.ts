@@ -71,7 +71,7 @@ test('killed while the source is copied, it goes on after the last slice that wa
     },
     async () => (await stored()) > atKill,
   );
-  await until(async () => (await member()).sync?.stop != null, 'all is copied', 120_000);
+  await until(async () => Boolean((await member()).sync?.stop), 'all is copied', 120_000);
   const { incarnation } = await member();
   const slices = await lifeboat.stores.slices
     .find({ '_id.incarnation': incarnation })

@@ -7,7 +7,7 @@ import { WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
 import { errorKind } from '../src/shared/errors.ts';
 import type { RestoreSummary, SnapshotSummary, VerifyResult } from '../src/shared/messages.ts';
 import { SearchAttribute, TASK_QUEUE } from '../src/shared/names.ts';
-import { compareOptimes, type Optime } from '../src/shared/optime.ts';
+import { compareOptimes, ZERO_OPTIME, type Optime } from '../src/shared/optime.ts';
 import type { LifecycleStatus } from '../src/workflows/messages.ts';
 import type { backup } from '../src/workflows/index.ts';
 import { command, startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
@@ -46,7 +46,7 @@ async function majorityNow(): Promise<Optime> {
 async function untilApplied(optime: Optime): Promise<void> {
   await until(async () => {
     const [member] = (await lifeboat.status('shop')).members;
-    return member?.appliedThrough != null && compareOptimes(member.appliedThrough, optime) >= 0;
+    return compareOptimes(member?.appliedThrough ?? ZERO_OPTIME, optime) >= 0;
   }, `${optime.t},${optime.i} is applied`);
 }
 

@@ -3,6 +3,7 @@ import { ObjectId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import type { StepContext } from '../steps/context.ts';
 import type { Stores } from '../stores/connect.ts';
+import type { BatchRecord } from '../stores/records.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import { removeSync } from '../syncstore/remove.ts';
 
@@ -33,7 +34,11 @@ export async function discardIncarnation(
 async function removeEntries({ signal }: StepContext, stores: Stores, incarnation: ObjectId): Promise<void> {
   for (;;) {
     signal.throwIfAborted();
-    const ids = await stores.batches.find({ '_id.incarnation': incarnation }).project({ _id: 1 }).limit(BITE).toArray();
+    const ids = await stores.batches
+      .find({ '_id.incarnation': incarnation })
+      .project<Pick<BatchRecord, '_id'>>({ _id: 1 })
+      .limit(BITE)
+      .toArray();
     if (ids.length === 0) break;
     await stores.batches.deleteMany({ _id: { $in: ids.map(({ _id }) => _id) } });
   }

@@ -60,7 +60,7 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       asActivity(logger, (ctx) => run(ctx, work), {
         ...troublesOf(daemon, name, work.deployment),
         progress: (progress) => daemon.progress(work.member).report(name, progress),
-        ended: () => daemon.progress(work.member).ended(name),
+        ended: () => void daemon.progress(work.member).ended(name),
       });
   };
 

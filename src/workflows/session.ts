@@ -10,11 +10,11 @@ export interface SessionHost {
   /** How far the backup had come when the session began. */
   readonly stage: SyncStage;
   /** Called around work that begins anew when it is cancelled. */
-  finishing(finishing: boolean): void;
+  readonly finishing: (finishing: boolean) => void;
   /** Called when it has come further; resolves when that is recorded. */
-  reached(stage: SyncStage): Promise<void>;
+  readonly reached: (stage: SyncStage) => Promise<void>;
   /** Called after each slice of work with what it brought. */
-  sliceDone(brought: { readonly seen?: Optime | null; readonly applied?: Optime }): void;
+  readonly sliceDone: (brought: { readonly seen?: Optime | null; readonly applied?: Optime }) => void;
 }
 
 /**

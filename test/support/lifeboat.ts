@@ -5,7 +5,7 @@ import type { Client, WorkflowHandle } from '@temporalio/client';
 import type { BackupStatus, Phase } from '../../src/shared/messages.ts';
 import { backupWorkflowId, TASK_QUEUE } from '../../src/shared/names.ts';
 import { openStores, type Stores } from '../../src/stores/connect.ts';
-import { readStatus } from '../../src/stores/status.ts';
+import { readStatus } from '../../src/status/backup-status.ts';
 import type { backup } from '../../src/workflows/index.ts';
 import type { PhaseAnswer } from '../../src/workflows/messages.ts';
 import { testFolder } from './folders.ts';

@@ -82,5 +82,5 @@ export async function startWorker(setting: WorkerSetting): Promise<WorkerProcess
 
 /** Ends the head that a killed worker left. */
 export async function endHead(home: string, deployment: string, member: string): Promise<void> {
-  await endMongodOn(join(home, 'daemon', 'heads', deployment, member), 5_000);
+  await endMongodOn(join(home, 'daemon', 'heads', deployment, member, 'db'), 5_000);
 }

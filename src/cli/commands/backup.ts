@@ -15,7 +15,7 @@ import { unknownDeployment } from '../../config/uris.ts';
 import { isLifeboatError, LifeboatError } from '../../shared/errors.ts';
 import type { BackupInput, BackupStatus, Phase, Problem } from '../../shared/messages.ts';
 import { backupWorkflowId, SearchAttribute, TASK_QUEUE } from '../../shared/names.ts';
-import { readStatus, readStatuses } from '../../stores/status.ts';
+import { readStatus, readStatuses } from '../../status/backup-status.ts';
 import type { CliContext } from '../context.ts';
 import { errorFrom, type Outcome } from '../outcome.ts';
 import { withStores } from '../stores.ts';

@@ -5,8 +5,8 @@ import { fromTimestamp } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { BackupStatus, MemberStatus, Problem, Progress, SnapshotSummary } from '../shared/messages.ts';
 import { compareOptimes } from '../shared/optime.ts';
-import type { Stores } from './connect.ts';
-import type { DeploymentRecord, MemberRecord, StoredProblem } from './records.ts';
+import type { Stores } from '../stores/connect.ts';
+import type { DeploymentRecord, MemberRecord, StoredProblem } from '../stores/records.ts';
 
 /**
  * The status of one backup.
