@@ -32,11 +32,18 @@ export interface RestoreCrash {
 
 export type CrashPlan = SnapshotCrash | RestoreCrash;
 
-/** Runs a plan in a process of its own; resolves to the signal that ended it. */
+/** Longer than any plan takes, in milliseconds. */
+const TIMEOUT_MS = 120_000;
+
+/** Runs a plan in a process of its own; resolves to the signal that ended it, null when none did. */
 export async function crashOf(plan: CrashPlan): Promise<string | null> {
-  return new Promise((settle) => {
-    const child = execFile(process.execPath, [fileURLToPath(import.meta.url), JSON.stringify(plan)]);
-    child.once('exit', (_, signal) => settle(signal));
+  const words = [fileURLToPath(import.meta.url), JSON.stringify(plan)];
+  return new Promise((settle, fail) => {
+    execFile(process.execPath, words, { timeout: TIMEOUT_MS }, (error, _, stderr) => {
+      if (error?.signal) settle(error.signal);
+      else if (error) fail(new Error(`the process failed instead of dying: ${stderr}`, { cause: error }));
+      else settle(null);
+    });
   });
 }
 
