@@ -1,0 +1,296 @@
+/**
+ * The data path in one process, without Temporal: source → sync store → oplog store → head.
+ *
+ * Each step runs as an activity would run it: for a while, again and again, and with `disturb` cut short at any moment,
+ * or started a second time while the first still runs.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { MongoClient, ObjectId } from 'mongodb';
+import { pino } from 'pino';
+import { findBinary } from '../../src/embedded/binaries.ts';
+import { HeadOwner } from '../../src/head/owner.ts';
+import { fromStoredPosition, fromTimestamp } from '../../src/mongo/positions.ts';
+import { mongodOn } from '../../src/mongod/process.ts';
+import { Arrivals } from '../../src/oplogstore/arrivals.ts';
+import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
+import { isLifeboatError } from '../../src/shared/errors.ts';
+import type { HeadPosition } from '../../src/shared/messages.ts';
+import { samePosition, type Position } from '../../src/shared/optime.ts';
+import { openSource, type Source } from '../../src/source/connect.ts';
+import { applyEntries } from '../../src/steps/apply-entries.ts';
+import { beginSync } from '../../src/steps/begin-sync.ts';
+import { buildHead } from '../../src/steps/build-head.ts';
+import type { StepContext } from '../../src/steps/context.ts';
+import { copySource } from '../../src/steps/copy-source.ts';
+import { finishSync } from '../../src/steps/finish-sync.ts';
+import { tailOplog } from '../../src/steps/tail-oplog.ts';
+import { createMember, fenceOf } from '../../src/stores/claims.ts';
+import { openStores, type Stores } from '../../src/stores/connect.ts';
+import { readMember, type MemberFence } from '../../src/stores/members.ts';
+import { testFolder, type TestFolder } from './folders.ts';
+import type { Random } from './random.ts';
+import { startReplicaSet, type TestReplicaSet } from './replica-set.ts';
+
+const DEPLOYMENT = 'shop';
+const WINDOW_MS = 3_600_000;
+
+export interface Disturbance {
+  readonly random: Random;
+  /** A step is cut short after a random time below this. */
+  readonly withinMs: number;
+  /** How often, of all runs of a step, another run is started beside it instead. */
+  readonly twins: number;
+  /** Ends at random moments the mongod of the head as a power cut would. */
+  readonly killHead?: boolean;
+}
+
+export interface DataPathOptions {
+  /** URI of the source. */
+  readonly source: string;
+  readonly disturb?: Disturbance;
+  /** Raw bytes of a slice; small ones make many. */
+  readonly sliceBytes?: number;
+  readonly slicesInFlight?: number;
+}
+
+/** How a step was ended before its time, and how often. */
+export interface Disturbed {
+  cut: number;
+  twins: number;
+  kills: number;
+}
+
+export class DataPath implements AsyncDisposable {
+  readonly disturbed: Disturbed = { cut: 0, twins: 0, kills: 0 };
+  readonly stores: Stores;
+  readonly fence: MemberFence;
+  readonly head: HeadOwner;
+  readonly #options: DataPathOptions;
+  readonly #source: Source;
+  readonly #set: TestReplicaSet;
+  readonly #folder: TestFolder;
+  readonly #arrivals = new Arrivals();
+  readonly #closing = new AbortController();
+  readonly #logger = pino({ level: process.env['LIFEBOAT_TEST_LOG'] ?? 'silent' });
+  #tailing: Promise<void> = Promise.resolve();
+  #failure: unknown;
+
+  private constructor(parts: {
+    options: DataPathOptions;
+    stores: Stores;
+    fence: MemberFence;
+    head: HeadOwner;
+    source: Source;
+    set: TestReplicaSet;
+    folder: TestFolder;
+  }) {
+    this.#options = parts.options;
+    this.stores = parts.stores;
+    this.fence = parts.fence;
+    this.head = parts.head;
+    this.#source = parts.source;
+    this.#set = parts.set;
+    this.#folder = parts.folder;
+  }
+
+  /** Opens everything and makes an empty head; nothing is read from the source yet. */
+  static async open(options: DataPathOptions): Promise<DataPath> {
+    const undo = new AsyncDisposableStack();
+    try {
+      const set = undo.use(await startReplicaSet({ name: 'blocks' }));
+      const folder = undo.use(await testFolder());
+      const stores = undo.adopt(await openStores({ blockstore: set.uri }), (opened) => opened.close());
+      const source = undo.adopt(await openSource({ name: DEPLOYMENT, uri: options.source }), (opened) =>
+        opened.close(),
+      );
+      const { replicaSetId, setName, version, featureCompatibilityVersion } = source.identity;
+      const identity = { setName, version, featureCompatibilityVersion };
+      const claim = await createMember(stores, {
+        deployment: DEPLOYMENT,
+        source: { ...identity, replicaSetId: ObjectId.createFromHexString(replicaSetId) },
+        daemon: 'here',
+        phase: 'initial-sync',
+      });
+      const head = await HeadOwner.open({
+        identity: { deployment: DEPLOYMENT, member: claim.member, incarnation: claim.incarnation, replicaSetId },
+        epoch: claim.epoch,
+        dataDir: folder.path,
+        binary: await findBinary('mongod'),
+        cacheGiB: 0.25,
+        logger: pino({ level: process.env['LIFEBOAT_TEST_LOG'] ?? 'silent' }),
+      });
+      return new DataPath({ options, stores, fence: fenceOf(claim), head, source, set, folder });
+    } catch (error) {
+      await undo.disposeAsync();
+      throw error;
+    }
+  }
+
+  /** The whole initial sync; the oplog is followed from its begin on until this is disposed of. */
+  async initialSync(): Promise<void> {
+    const { stores, fence, head } = this;
+    const source = this.#source;
+    await this.#until(
+      (ctx) => beginSync(ctx, { stores, source, fence }),
+      () => true,
+    );
+    this.#tailing = this.#tail();
+    const { sliceBytes, slicesInFlight = 2 } = this.#options;
+    const copying = { stores, source, fence, slicesInFlight, ...(sliceBytes === undefined ? {} : { sliceBytes }) };
+    await Promise.all([
+      this.#until(
+        (ctx) => copySource(ctx, copying, { maxMs: 5_000 }),
+        ({ finished }) => finished,
+      ),
+      this.#until(
+        (ctx) => buildHead(ctx, { stores, fence, head }, { maxMs: 5_000 }),
+        ({ finished }) => finished,
+      ),
+    ]);
+    const stop = (await readMember(stores, fence)).sync?.stop;
+    if (!stop) throw new Error('the copying ended without a stop point');
+    await this.applyUntil(fromStoredPosition(stop));
+    await this.#until(
+      async (ctx) => {
+        await finishSync(ctx, { stores, fence, head });
+        return true;
+      },
+      (finished) => finished,
+    );
+  }
+
+  /** Applies entries up to and including the one at `until`, and no further. */
+  async applyUntil(until: Position): Promise<HeadPosition> {
+    const parts = {
+      stores: this.stores,
+      fence: this.fence,
+      head: this.head,
+      arrivals: this.#arrivals,
+      windowMs: WINDOW_MS,
+    };
+    const { position } = await this.#until(
+      (ctx) => applyEntries(ctx, parts, { maxMs: 2_000, until }),
+      (result) => samePosition(result.position.appliedThrough, until),
+    );
+    return position;
+  }
+
+  /** The newest entry of the source. */
+  async newest(): Promise<Position> {
+    const { lastWrite } = await this.#source.client.db('admin').command({ hello: 1 }, { readPreference: 'primary' });
+    return { ts: fromTimestamp(lastWrite.opTime.ts), term: Number(lastWrite.opTime.t) };
+  }
+
+  /** Brings the head to `at`, the newest entry when left out, and compares it with the source as it was there. */
+  async prove(at?: Position): Promise<EqualityReport> {
+    const position = at ?? (await this.newest());
+    await this.applyUntil(position);
+    const copy = await MongoClient.connect(await this.#headUri());
+    try {
+      return await proveEqual({
+        source: { client: this.#source.client, at: position.ts },
+        copy: { client: copy },
+        ids: 5,
+      });
+    } finally {
+      await copy.close();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await this.#tailing.catch(() => undefined);
+    await this.head.close();
+    await this.#source.close();
+    await this.stores.close();
+    await this.#set[Symbol.asyncDispose]();
+    await this.#folder[Symbol.asyncDispose]();
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  get #dbpath(): string {
+    return join(this.#folder.path, 'heads', this.fence.key, 'db');
+  }
+
+  /** The socket of the head's mongod, from that process's own command line. */
+  async #headUri(): Promise<string> {
+    const words = (await readFile(`/proc/${await mongodOn(this.#dbpath)}/cmdline`, 'utf8')).split('\0');
+    const socket = words[words.indexOf('--bind_ip') + 1] ?? '';
+    return `mongodb://${encodeURIComponent(socket)}/?directConnection=true`;
+  }
+
+  async #tail(): Promise<void> {
+    const parts = { stores: this.stores, source: this.#source, fence: this.fence, arrivals: this.#arrivals };
+    try {
+      while (!this.#closing.signal.aborted) await this.#once((ctx) => tailOplog(ctx, parts, { maxMs: 2_000 }));
+    } catch (error) {
+      this.#failure = error;
+      this.#closing.abort(error);
+    }
+  }
+
+  /** Runs a step again and again until it says that it is done. */
+  async #until<T>(step: (ctx: StepContext) => Promise<T>, isDone: (result: T) => boolean): Promise<T> {
+    for (;;) {
+      this.#closing.signal.throwIfAborted();
+      const result = await this.#once(step);
+      if (result !== undefined && isDone(result)) return result;
+    }
+  }
+
+  /** One run of a step; undefined when it was disturbed. */
+  async #once<T>(step: (ctx: StepContext) => Promise<T>): Promise<T | undefined> {
+    const { disturb } = this.#options;
+    if (!disturb) return this.#attempt(step, this.#closing.signal);
+    if (disturb.random.chance(disturb.twins)) {
+      this.disturbed.twins++;
+      const first = this.#attempt(step, this.#closing.signal).catch(excuse);
+      await delay(disturb.random.below(disturb.withinMs));
+      const second = this.#attempt(step, this.#closing.signal).catch(excuse);
+      await first;
+      return second;
+    }
+    const cut = new AbortController();
+    const timer = setTimeout(() => {
+      this.disturbed.cut++;
+      cut.abort();
+      if (disturb.killHead && disturb.random.chance(0.1)) void this.#killHead();
+    }, disturb.random.below(disturb.withinMs));
+    try {
+      return await this.#attempt(step, AbortSignal.any([cut.signal, this.#closing.signal]));
+    } catch (error) {
+      if (cut.signal.aborted && !this.#closing.signal.aborted && isCut(error)) return undefined;
+      return excuse(error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #attempt<T>(step: (ctx: StepContext) => Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+    try {
+      return await step({ signal, report: () => undefined, logger: this.#logger });
+    } catch (error) {
+      if (this.#closing.signal.aborted && isCut(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async #killHead(): Promise<void> {
+    const pid = await mongodOn(this.#dbpath);
+    if (pid === undefined) return;
+    this.disturbed.kills++;
+    process.kill(pid, 'SIGKILL');
+  }
+}
+
+function isCut(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError';
+}
+
+/** What a disturbed step may fail with: whatever passes when it is run again. */
+function excuse(error: unknown): undefined {
+  if (isLifeboatError(error) && error.retryable && error.kind !== 'Internal') return undefined;
+  throw error;
+}
