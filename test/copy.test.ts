@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { Binary, Code, Decimal128, Double, Int32, Long, MaxKey, MinKey, ObjectId, Timestamp } from 'mongodb';
+import { Binary, BSON, Code, Decimal128, Double, Int32, Long, MaxKey, MinKey, ObjectId, Timestamp } from 'mongodb';
 import { beginSync } from '../src/steps/begin-sync.ts';
 import { copySource } from '../src/steps/copy-source.ts';
+import { readMember } from '../src/stores/members.ts';
+import { listCollectionsToBuild } from '../src/syncstore/collections.ts';
 import { readChain } from '../src/syncstore/slices.ts';
 import {
   digest,
@@ -78,4 +80,59 @@ test('a copy that is cut short goes on behind its last slice, and each document 
   assert.equal(stored.length, 20_000);
   assert.equal(digest(stored), digest(await sourceDocuments(client, 'cut.long')));
   assert.ok(slices >= chain.slices.length);
+});
+
+test('what is listed: options, finished indexes and views raw; config collections to be empty; nothing that is excluded', async () => {
+  const { client } = lab.set;
+  const db = client.db('listing');
+  await db.createCollection('empty', { validator: { a: { $exists: true } }, collation: { locale: 'de' } });
+  await db.collection('empty').createIndex({ a: 1 }, { unique: true });
+  await db.createCollection('seen', { viewOn: 'empty', pipeline: [{ $match: {} }] });
+  await db.createCollection('series', { timeseries: { timeField: 'at' } });
+  const session = client.startSession();
+  await session.withTransaction(() =>
+    client.db('types').collection('every').insertOne({ in: 'a transaction' }, { session }),
+  );
+  await session.endSession();
+  const deployment = await lab.begin();
+  await beginSync(stepContext(), deployment);
+  assert.ok((await copySource(stepContext(), { ...deployment, slicesInFlight: 4 }, LONG)).finished);
+  const { collections, views } = await listCollectionsToBuild(lab.stores, deployment.fence.incarnation);
+  const names = collections.map(({ db: of, name }) => `${of}.${name}`);
+  assert.ok(
+    ['listing.system.views', 'listing.system.buckets.series', 'listing.empty'].every((ns) => names.includes(ns)),
+  );
+  assert.ok(
+    !names.some((ns) => ns.startsWith('local.') || ns === 'config.system.sessions' || ns === 'admin.system.keys'),
+  );
+  assert.deepEqual(
+    views.map(({ _id, type }) => [_id.name, type]),
+    [
+      ['seen', 'view'],
+      ['series', 'timeseries'],
+    ],
+  );
+  const empty = await listed(deployment, 'listing.empty');
+  assert.equal(BSON.deserialize(empty.options.buffer)['collation'].locale, 'de');
+  assert.deepEqual(
+    empty.indexes.map((spec) => BSON.deserialize(spec.buffer)['name']),
+    ['_id_', 'a_1'],
+  );
+  const chain = await readChain(lab.stores, empty._id.incarnation, empty._id.uuid);
+  assert.deepEqual([chain.complete, chain.slices.length, chain.slices[0]?.documents], [true, 1, 0]);
+  const transactions = await listed(deployment, 'config.transactions');
+  assert.equal(transactions.state, 'done');
+  assert.equal((await readChain(lab.stores, empty._id.incarnation, transactions._id.uuid)).slices.length, 0);
+});
+
+test('a begun sync keeps its plan, and a finished copy its stop', async () => {
+  const deployment = await lab.begin();
+  const plan = await beginSync(stepContext(), deployment);
+  assert.deepEqual(await beginSync(stepContext(), deployment), plan);
+  assert.equal(plan.stage, 'copy');
+  await copySource(stepContext(), { ...deployment, slicesInFlight: 4 }, LONG);
+  const { sync } = await readMember(lab.stores, deployment.fence);
+  await copySource(stepContext(), { ...deployment, slicesInFlight: 4 }, LONG);
+  assert.ok(sync?.stop);
+  assert.deepEqual((await readMember(lab.stores, deployment.fence)).sync, sync);
 });

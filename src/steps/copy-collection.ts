@@ -130,13 +130,11 @@ async function extendChain(
     const writer = new SliceWriter(copying, collection._id.uuid, opened, chain.nextSeq, stored);
     try {
       while (!writer.failed) {
-        const piece = await reader.next();
-        copying.budget.adjust(piece.bytes - taken);
+        const bytes = await passOn(reader, writer, (size) => copying.budget.adjust(size - taken));
         taken = 0;
-        writer.add(piece);
         if (reader.ended || copying.timeIsUp()) break;
         // Where documents are large, the next piece is as much too large as this one.
-        const expected = Math.max(copying.sliceBytes, piece.bytes);
+        const expected = Math.max(copying.sliceBytes, bytes);
         await copying.budget.take(expected, copying.signal);
         taken = expected;
       }
@@ -149,6 +147,14 @@ async function extendChain(
   } finally {
     copying.budget.adjust(-taken);
   }
+}
+
+/** Reads a piece and has it stored; gives its size only, so that nothing here holds its bytes any longer. */
+async function passOn(reader: CollectionReader, writer: SliceWriter, read: (bytes: number) => void): Promise<number> {
+  const piece = await reader.next();
+  read(piece.bytes);
+  writer.add(piece);
+  return piece.bytes;
 }
 
 interface Opened {
@@ -222,27 +228,27 @@ class SliceWriter {
   }
 
   /** Begins to store a piece, and gives its bytes back to the budget when that is done. */
-  add(piece: Piece): void {
+  add({ runs, bytes: size, documents, token }: Piece): void {
     const { stores, incarnation, epoch, budget, checkFence, stored } = this.#copying;
     const [after, seq] = [this.#after, this.#seq];
-    this.#after = piece.token;
+    this.#after = token;
     this.#seq += 1;
-    const bytes = storeBytes(stores.sliceParts, incarnation, joined(piece.runs));
+    const bytes = storeBytes(stores.sliceParts, incarnation, joined(runs));
     bytes.catch(() => undefined);
     const store = async (): Promise<void> => {
       await checkFence();
       const slice = {
         id: { incarnation, uuid: this.#uuid, seq },
         after,
-        token: piece.token,
+        token,
         readFrom: this.#readFrom,
-        documents: piece.documents,
+        documents,
         bytes: await bytes,
         epoch,
       };
       if (!(await insertSlice(stores, slice))) throw new ChainMoved();
       this.#stored.slices += 1;
-      stored(piece.bytes);
+      stored(size);
     };
     // After a failure nothing further is stored: the chain would have a hole.
     this.#chain = this.#chain
@@ -250,7 +256,7 @@ class SliceWriter {
       .catch((error: unknown) => {
         this.#failure ??= { error: castDriverError(error, 'store', 'storing a slice') };
       })
-      .finally(() => budget.adjust(-piece.bytes));
+      .finally(() => budget.adjust(-size));
   }
 
   /** Waits until everything that was added is stored or has failed; not for long once the signal is aborted. */
