@@ -102,19 +102,11 @@ export class Applier {
 
   /** Takes note of an entry that is applied already. */
   #remember(entry: OplogEntry): void {
-    switch (actionFor(entry)) {
-      case 'operations':
-        if (['partial', 'prepare'].includes(operationsKind(entry))) this.#transactions.add(entry);
-        else if (operationsKind(entry) === 'last') this.#transactions.forget(entry);
-        break;
-      case 'commit':
-        this.#transactions.forget(entry);
-        break;
-      case 'abort':
-        this.#transactions.abort(entry);
-        break;
-      default:
-    }
+    const action = actionFor(entry);
+    const kind = action === 'operations' ? operationsKind(entry) : undefined;
+    if (kind === 'partial' || kind === 'prepare') this.#transactions.add(entry);
+    else if (kind === 'last' || action === 'commit') this.#transactions.forget(entry);
+    else if (action === 'abort') this.#transactions.abort(entry);
   }
 
   #handle(entry: OplogEntry): Promise<void> | undefined {
@@ -131,7 +123,8 @@ export class Applier {
       case 'command':
       case 'index':
         return this.#marked([entry], entry);
-      default:
+      case 'ignore':
+      case 'stop':
         return undefined;
     }
   }
@@ -144,7 +137,7 @@ export class Applier {
         return undefined;
       case 'last':
         return this.#unit(this.#transactions.commit(entry), entry);
-      default:
+      case 'plain':
         return this.#unit(innerOperations(entry), entry);
     }
   }

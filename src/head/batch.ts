@@ -162,15 +162,14 @@ const UPSERT = Buffer.from('\x08b\0\x01', 'latin1');
 const prefixes = new WeakMap<OpTarget, Map<string, Buffer>>();
 
 function prefixOf({ entry, target }: BatchOp): Buffer {
-  let known = prefixes.get(target);
-  if (!known) prefixes.set(target, (known = new Map()));
-  let prefix = known.get(entry.op);
-  if (!prefix) {
-    const ns = 'ns' in target ? target.ns : `${target.db}.${target.name}`;
-    const parts = [stringElement('op', entry.op), stringElement('ns', ns)];
-    if ('uuid' in target) parts.push(uuidElement('ui', Buffer.from(target.uuid, 'hex')));
-    known.set(entry.op, (prefix = Buffer.concat(parts)));
-  }
+  const known = prefixes.get(target)?.get(entry.op);
+  if (known) return known;
+  const ns = 'ns' in target ? target.ns : `${target.db}.${target.name}`;
+  const parts = [stringElement('op', entry.op), stringElement('ns', ns)];
+  if ('uuid' in target) parts.push(uuidElement('ui', Buffer.from(target.uuid, 'hex')));
+  const prefix = Buffer.concat(parts);
+  const ofTarget = prefixes.get(target) ?? new Map<string, Buffer>();
+  prefixes.set(target, ofTarget.set(entry.op, prefix));
   return prefix;
 }
 

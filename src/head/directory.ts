@@ -83,13 +83,14 @@ async function isFilled(folder: string): Promise<boolean> {
 
 async function readOwner(directory: HeadDirectory): Promise<OwnerFile | undefined> {
   const path = join(directory.root, 'owner.json');
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw new LifeboatError('HeadStartFailed', `${path} cannot be read (${error.code ?? error.name})`, {
-      cause: error,
-    });
-  });
-  if (text === undefined) return undefined;
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    const { code = 'no code' } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    throw new LifeboatError('HeadStartFailed', `${path} cannot be read (${code})`, { cause: error });
+  }
   try {
     return JSON.parse(text) as OwnerFile;
   } catch {

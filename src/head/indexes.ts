@@ -226,7 +226,7 @@ function changedSpec(spec: Buffer, change: Buffer): Buffer {
       case 'expireAfterSeconds': {
         const seconds = BSON.deserialize(document(change.subarray(one.start, one.end)))['expireAfterSeconds'] as number;
         const value = Buffer.alloc(8);
-        value.writeBigInt64LE(BigInt(Math.trunc(Number(seconds))));
+        value.writeBigInt64LE(BigInt(Math.trunc(seconds)));
         set('expireAfterSeconds', element(BsonType.int64, 'expireAfterSeconds', value));
         break;
       }

@@ -3,8 +3,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import { HeadCatalog } from './catalog.ts';
 import { DeferredIndexes } from './indexes.ts';
-import type { HeadSocket, Reply } from './socket.ts';
-import { replyValues, succeeded } from './socket.ts';
+import { replyValues, succeeded, type HeadSocket, type Reply } from './socket.ts';
 import { refuseDiverged, writeState, type HeadRecord } from './state.ts';
 
 /** Shutdown, interruption and the like: the operation was given up, the data is as it was. */
