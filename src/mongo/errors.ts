@@ -52,7 +52,8 @@ export function castDriverError(error: unknown, side: Side, what: string): unkno
   }
   if (error instanceof MongoServerError) {
     const label = serverErrorLabel(error);
-    if (error.code === UNAUTHORIZED) return new LifeboatError(names.forbidden, `${what}: not authorized`, { cause: error });
+    if (error.code === UNAUTHORIZED)
+      return new LifeboatError(names.forbidden, `${what}: not authorized`, { cause: error });
     if (side === 'store' && DISK_FULL.has(Number(error.code))) {
       return new LifeboatError('StoreFull', `${what}: the store's disk is full (${label})`, { cause: error });
     }

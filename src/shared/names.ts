@@ -19,7 +19,11 @@ export function backupWorkflowId(deployment: string): string {
 }
 
 /** Ids of workflows that are not one to a deployment begin with their type and deployment. */
-export function workflowIdOf(type: 'snapshot' | 'restore' | 'verifySnapshot', deployment: string, unique: string): string {
+export function workflowIdOf(
+  type: 'snapshot' | 'restore' | 'verifySnapshot',
+  deployment: string,
+  unique: string,
+): string {
   return `${type}/${deployment}/${unique}`;
 }
 

@@ -32,7 +32,11 @@ export async function unzstd(bytes: Uint8Array): Promise<Buffer> {
  * Compresses `raw`; whatever does not fit one record goes into `parts` first. Until a record holds what this returns,
  * nothing refers to those parts.
  */
-export async function storeBytes(parts: Collection<PartRecord>, incarnation: ObjectId, raw: Buffer): Promise<StoredBytes> {
+export async function storeBytes(
+  parts: Collection<PartRecord>,
+  incarnation: ObjectId,
+  raw: Buffer,
+): Promise<StoredBytes> {
   const packed = await zstd(raw);
   const common = {
     codec: 'zstd' as const,
