@@ -20,7 +20,9 @@ export async function main(body) {
   try {
     process.exitCode = (await body()) ?? 0;
   } catch (error) {
-    say(error instanceof SetupError ? error.message : String(error?.stack ?? error));
+    // An error of the project's own says whole what is wrong and what mends it.
+    const whole = error instanceof SetupError ? error.message : error?.fix && `${error.message}. ${error.fix}`;
+    say(whole ?? String(error?.stack ?? error));
     process.exitCode = 1;
   }
 }
