@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { MongoClient, type Document } from 'mongodb';
+import { MongoClient } from 'mongodb';
 import { fromStoredPosition } from '../src/mongo/positions.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import { compareOptimes } from '../src/shared/optime.ts';
@@ -42,30 +42,27 @@ async function ready(ns: string): Promise<Deployment> {
   const documents = Array.from({ length: DOCUMENTS }, (_, _id) => ({ _id, text: randomBytes(500).toString('hex') }));
   await lab.set.client
     .db(db)
-    .collection<Document>(name ?? '')
+    .collection(name ?? '')
     .insertMany(documents as never[]);
   const deployment = await lab.begin();
   await beginSync(stepContext(), deployment);
   return deployment;
 }
 
-/** Copies everything; `disturb` is called once, when the third slice is stored. */
-async function copy(
-  deployment: Deployment,
-  disturb: () => Promise<unknown> = async () => undefined,
-): Promise<CopyResult> {
+/** Copies everything; `disturb`, if given, is called once, when the third slice is stored. */
+async function copy(deployment: Deployment, disturb?: () => Promise<unknown>): Promise<CopyResult> {
   let reports = 0;
   let disturbed: Promise<unknown> | undefined;
   const ctx = {
     ...stepContext(),
     report: () => {
       reports += 1;
-      if (reports === 3) disturbed = disturb();
+      if (reports === 3) disturbed = disturb?.();
     },
   };
   const result = await copySource(ctx, { ...deployment, slicesInFlight: 1, sliceBytes: SLICE }, { maxMs: 120_000 });
   await disturbed;
-  assert.ok(disturbed, 'it was never disturbed');
+  assert.equal(disturbed !== undefined, disturb !== undefined, 'it was never disturbed');
   return result;
 }
 

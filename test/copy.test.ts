@@ -115,7 +115,7 @@ test('what is listed: options, finished indexes and views raw; config collection
   const empty = await listed(deployment, 'listing.empty');
   assert.equal(BSON.deserialize(empty.options.buffer)['collation'].locale, 'de');
   assert.deepEqual(
-    empty.indexes.map((spec) => BSON.deserialize(spec.buffer)['name']),
+    empty.indexes.map((spec) => String(BSON.deserialize(spec.buffer)['name'])),
     ['_id_', 'a_1'],
   );
   const chain = await readChain(lab.stores, empty._id.incarnation, empty._id.uuid);

@@ -97,7 +97,7 @@ test('a URI that reaches only an arbiter is told from one that reaches nothing',
     await admin.command({ setDefaultRWConcern: 1, defaultWriteConcern: { w: 1 } });
     const { config } = await admin.command({ replSetGetConfig: 1 });
     const members = [...config.members, { _id: 9, host: `127.0.0.1:${port}`, arbiterOnly: true }];
-    await admin.command({ replSetReconfig: { ...config, version: config.version + 1, members } });
+    await admin.command({ replSetReconfig: { ...config, version: Number(config.version) + 1, members } });
     await until(async () => {
       await using client = new MongoClient(`mongodb://127.0.0.1:${port}/?directConnection=true`);
       return (await client.db('admin').command({ hello: 1 }))['arbiterOnly'] === true;

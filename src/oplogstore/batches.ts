@@ -1,5 +1,5 @@
 /** The chain of stored oplog entries: extended by one writer at a time, read in order, checked link by link. */
-import { Long, MongoServerError, type ObjectId, type Timestamp } from 'mongodb';
+import { type Long, MongoServerError, type ObjectId, type Timestamp } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition, toTimestamp } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';

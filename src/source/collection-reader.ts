@@ -1,6 +1,5 @@
 /** Reading one collection of a member, by UUID, in natural order, as raw bytes cut at places that can be gone back to. */
-import { BSON, type Binary, type Document, type Timestamp } from 'mongodb';
-import type { MongoClient } from 'mongodb';
+import { BSON, type Binary, type Document, type MongoClient, type Timestamp } from 'mongodb';
 import { RawCursor } from './raw-cursor.ts';
 
 /** What is to be read. */
@@ -90,10 +89,15 @@ export class CollectionReader implements AsyncDisposable {
       this.#totalDocuments += batch.documents;
       this.#token = batch.token;
       if (piece) return piece;
-      if (this.#bytes >= this.#pieceBytes && !this.#cursor.ended) return this.#take(this.#token);
+      if (this.#full()) return this.#take(this.#token);
     }
     this.#ended = true;
     return this.#take(null);
+  }
+
+  /** Whether the piece is large enough to be given out before its end; the last one is given out by itself. */
+  #full(): boolean {
+    return this.#bytes >= this.#pieceBytes && !this.#cursor.ended;
   }
 
   /** How many documents of the average size fill the rest of the piece. */

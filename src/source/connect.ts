@@ -6,8 +6,10 @@ import {
   ReadPreference,
   type Document,
   type MongoClientOptions,
+  type ObjectId,
   type ReadPreferenceMode,
 } from 'mongodb';
+import { run } from '../mongo/commands.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
@@ -175,24 +177,29 @@ async function probe(uri: string, host: string, client: MongoClient): Promise<Do
   }
 }
 
+interface SetConfig {
+  readonly config: { readonly _id: string; readonly settings: { readonly replicaSetId: ObjectId } };
+}
+
 async function identify(name: string, client: MongoClient): Promise<SourceIdentity> {
   const admin = client.db('admin');
-  const { config } = await admin.command({ replSetGetConfig: 1 }, ANY_MEMBER);
-  const { parsed } = await admin.command({ getCmdLineOpts: 1 }, ANY_MEMBER);
-  const role: unknown = parsed?.sharding?.clusterRole;
+  const ask = <T extends object>(command: Document): Promise<T> => run<T>(admin, command, ANY_MEMBER);
+  const { config } = await ask<SetConfig>({ replSetGetConfig: 1 });
+  const { parsed } = await ask<{ parsed: { sharding?: { clusterRole?: string } } }>({ getCmdLineOpts: 1 });
+  const role = parsed.sharding?.clusterRole;
   if (role !== undefined) {
-    throw new LifeboatError('UnsupportedSource', `${name} is part of a sharded cluster (a ${String(role)})`);
+    throw new LifeboatError('UnsupportedSource', `${name} is part of a sharded cluster (a ${role})`);
   }
-  const { version } = await admin.command({ buildInfo: 1 }, ANY_MEMBER);
-  const { featureCompatibilityVersion } = await admin.command(
-    { getParameter: 1, featureCompatibilityVersion: 1 },
-    ANY_MEMBER,
-  );
+  const { version } = await ask<{ version: string }>({ buildInfo: 1 });
+  const { featureCompatibilityVersion } = await ask<{ featureCompatibilityVersion: { version: string } }>({
+    getParameter: 1,
+    featureCompatibilityVersion: 1,
+  });
   return {
-    replicaSetId: config.settings.replicaSetId.toHexString() as string,
-    setName: config._id as string,
-    version: version as string,
-    featureCompatibilityVersion: featureCompatibilityVersion.version as string,
+    replicaSetId: config.settings.replicaSetId.toHexString(),
+    setName: config._id,
+    version,
+    featureCompatibilityVersion: featureCompatibilityVersion.version,
   };
 }
 
@@ -219,8 +226,8 @@ async function pin({ name, uri, client, identity }: PinContext, wanted?: string)
     if (!holdsData(hello)) {
       throw new LifeboatError('SourceUnavailable', `member ${host} of ${name} holds no data just now`);
     }
-    const { config } = await member.db('admin').command({ replSetGetConfig: 1 });
-    requireSameSet(name, config.settings.replicaSetId.toHexString() as string, identity.replicaSetId);
+    const { config } = await run<SetConfig>(member.db('admin'), { replSetGetConfig: 1 });
+    requireSameSet(name, config.settings.replicaSetId.toHexString(), identity.replicaSetId);
     return { host, copy: await copyIdentity(member), client: member, close: () => member.close() };
   } catch (error) {
     await member.close();

@@ -10,8 +10,10 @@
  * `local.replset.initialSyncId` would name a copy of the data, but the role `backup` may not read it; the UUID of the
  * oplog is made anew together with it.
  */
-import type { MongoClient, ObjectId, Timestamp, UUID } from 'mongodb';
+import type { Long, MongoClient, ObjectId, Timestamp, UUID } from 'mongodb';
+import { run, type FirstBatch } from '../mongo/commands.ts';
 import { fromTimestamp } from '../mongo/positions.ts';
+import { LifeboatError } from '../shared/errors.ts';
 import { compareOptimes, ZERO_OPTIME, type Optime } from '../shared/optime.ts';
 import type { ReadFrom } from '../stores/records.ts';
 
@@ -27,16 +29,17 @@ export interface CopyIdentity {
 /** Asks a member. @throws the driver's errors */
 export async function copyIdentity(client: MongoClient): Promise<CopyIdentity> {
   const [hello, status, oplog] = await Promise.all([
-    client.db('admin').command({ hello: 1 }),
-    client.db('admin').command({ replSetGetStatus: 1 }),
-    client.db('local').command({ listCollections: 1, filter: { name: 'oplog.rs' } }),
+    run<{ topologyVersion: { processId: ObjectId } }>(client.db('admin'), { hello: 1 }),
+    run<{ term: number | Long; lastStableRecoveryTimestamp?: Timestamp }>(client.db('admin'), { replSetGetStatus: 1 }),
+    run<FirstBatch<{ info: { uuid: UUID } }>>(client.db('local'), { listCollections: 1, filter: { name: 'oplog.rs' } }),
   ]);
-  const lasting = (oplog['cursor'].firstBatch[0].info.uuid as UUID).toHexString();
-  const processId = (hello['topologyVersion'].processId as ObjectId).toHexString();
-  const stable = status['lastStableRecoveryTimestamp'] as Timestamp | undefined;
+  const [entry] = oplog.cursor.firstBatch;
+  if (!entry) throw new LifeboatError('NotAReplicaSet', 'a member of the source has no oplog');
+  const lasting = entry.info.uuid.toHexString();
+  const stable = status.lastStableRecoveryTimestamp;
   return {
     lasting,
-    passing: `${lasting}/${processId}/${String(status['term'])}`,
+    passing: `${lasting}/${hello.topologyVersion.processId.toHexString()}/${String(status.term)}`,
     stable: stable ? fromTimestamp(stable) : ZERO_OPTIME,
   };
 }

@@ -1,5 +1,6 @@
 /** Where a member of the source stands, and whether that will last. */
 import { MongoServerError, ReadPreference, type Long, type MongoClient, type Timestamp } from 'mongodb';
+import { run, type FirstBatch } from '../mongo/commands.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, fromTimestamp, toTimestamp } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
@@ -8,6 +9,10 @@ import { samePosition, type Position } from '../shared/optime.ts';
 interface ServerOpTime {
   readonly ts: Timestamp;
   readonly t: Long | number;
+}
+
+interface Hello {
+  readonly lastWrite: { readonly opTime: ServerOpTime; readonly majorityOpTime: ServerOpTime };
 }
 
 interface LastWrite {
@@ -24,12 +29,11 @@ const MAX_TIME_MS_EXPIRED = 50;
 /** InvalidOptions: what a server answers to a cluster time that it has never heard of. */
 const INVALID_OPTIONS = 72;
 
-/** `hello().lastWrite` of the server that `client` selects. */
+/** `hello().lastWrite` of the primary, or of another member while there is none; of its own behind a client of one member. */
 export async function lastWrite(client: MongoClient, signal?: AbortSignal): Promise<LastWrite> {
-  const hello = await client
-    .db('admin')
-    .command({ hello: 1 }, { readPreference: ReadPreference.primaryPreferred, ...(signal ? { signal } : {}) });
-  const { opTime, majorityOpTime } = hello['lastWrite'] as { opTime: ServerOpTime; majorityOpTime: ServerOpTime };
+  const options = { readPreference: ReadPreference.primaryPreferred, ...(signal ? { signal } : {}) };
+  const hello = await run<Hello>(client.db('admin'), { hello: 1 }, options);
+  const { opTime, majorityOpTime } = hello.lastWrite;
   return { last: fromStoredPosition(opTime), majority: fromStoredPosition(majorityOpTime) };
 }
 
@@ -42,7 +46,8 @@ export async function lastWrite(client: MongoClient, signal?: AbortSignal): Prom
 export async function confirmPosition(client: MongoClient, position: Position, signal: AbortSignal): Promise<boolean> {
   const ts = toTimestamp(position.ts);
   try {
-    const reply = await client.db('local').command(
+    const reply = await run<FirstBatch<ServerOpTime>>(
+      client.db('local'),
       {
         find: 'oplog.rs',
         // As a range, the server seeks to it; it scans the oplog for an equality on some versions.
@@ -55,7 +60,7 @@ export async function confirmPosition(client: MongoClient, position: Position, s
       },
       { signal },
     );
-    const [entry] = reply['cursor'].firstBatch as ServerOpTime[];
+    const [entry] = reply.cursor.firstBatch;
     return entry !== undefined && samePosition(fromStoredPosition(entry), position);
   } catch (error) {
     if (error instanceof MongoServerError && error.code === INVALID_OPTIONS) return false;
@@ -82,12 +87,11 @@ export async function settledPosition(client: MongoClient, signal: AbortSignal):
 
 /** Optime of the oldest entry that a member still holds. */
 export async function oldestEntry(client: MongoClient, signal: AbortSignal): Promise<Position['ts'] | undefined> {
-  const reply = await client
-    .db('local')
-    .command(
-      { find: 'oplog.rs', hint: { $natural: 1 }, projection: { ts: 1 }, limit: 1, singleBatch: true },
-      { signal },
-    );
-  const [entry] = reply['cursor'].firstBatch as { ts: Timestamp }[];
+  const reply = await run<FirstBatch<{ ts: Timestamp }>>(
+    client.db('local'),
+    { find: 'oplog.rs', hint: { $natural: 1 }, projection: { ts: 1 }, limit: 1, singleBatch: true },
+    { signal },
+  );
+  const [entry] = reply.cursor.firstBatch;
   return entry && fromTimestamp(entry.ts);
 }

@@ -1,5 +1,6 @@
 /** Step: choose the optimes of an initial sync and list what is to be copied (research, mongodb-internals §3). */
 import type { Long, MongoClient, ObjectId, Timestamp } from 'mongodb';
+import { run, type FirstBatch } from '../mongo/commands.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
@@ -72,7 +73,8 @@ async function oldestOpenTransaction(
   after: Position,
   signal: AbortSignal,
 ): Promise<Position | undefined> {
-  const reply = await client.db('config').command(
+  const reply = await run<FirstBatch<{ startOpTime: { ts: Timestamp; t: Long | number } }>>(
+    client.db('config'),
     {
       find: 'transactions',
       filter: { state: { $in: ['prepared', 'inProgress'] }, startOpTime: { $exists: true } },
@@ -85,7 +87,7 @@ async function oldestOpenTransaction(
     },
     { signal },
   );
-  const [found] = reply['cursor'].firstBatch as { startOpTime: { ts: Timestamp; t: Long | number } }[];
+  const [found] = reply.cursor.firstBatch;
   return found && fromStoredPosition(found.startOpTime);
 }
 

@@ -1,5 +1,6 @@
 /** Step: copy the collections of a source into slices. */
 import type { MongoClient } from 'mongodb';
+import { run } from '../mongo/commands.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { ByteBudget } from '../shared/budget.ts';
@@ -11,7 +12,7 @@ import { pinPreferred, SharedMember } from '../source/pinning.ts';
 import { confirmPosition, lastWrite } from '../source/positions.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
-import type { SyncPlan } from '../stores/records.ts';
+import type { StoredPosition, SyncPlan } from '../stores/records.ts';
 import {
   collectionsWithSlices,
   pendingCollections,
@@ -191,8 +192,9 @@ async function stopOf(source: Source, member: SharedMember, signal: AbortSignal)
 }
 
 async function newestOfPrimary(source: Source, signal: AbortSignal): Promise<Position> {
-  const hello = await source.client.db('admin').command({ hello: 1 }, { signal });
-  return fromStoredPosition(hello['lastWrite'].opTime);
+  type Hello = { lastWrite: { opTime: StoredPosition } };
+  const { lastWrite: newest } = await run<Hello>(source.client.db('admin'), { hello: 1 }, { signal });
+  return fromStoredPosition(newest.opTime);
 }
 
 interface Tally {

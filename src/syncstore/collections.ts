@@ -1,5 +1,5 @@
 /** What a sync copies: the listed collections and views, and how far each collection is. */
-import { Binary, type AnyBulkWriteOperation, type ObjectId } from 'mongodb';
+import { type Binary, type AnyBulkWriteOperation, type ObjectId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { SyncCollectionRecord, SyncViewRecord } from '../stores/records.ts';
