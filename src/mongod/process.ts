@@ -11,6 +11,7 @@ import { connect } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { commandLineOf, endProcess, hasFlag, type FoundProcess } from '../host/processes.ts';
 import { LifeboatError } from '../shared/errors.ts';
 
 /** Where a mongod listens: a unix socket, or a port on the loopback interface. */
@@ -172,22 +173,18 @@ export async function startMongod(options: MongodOptions, signal?: AbortSignal):
   return running;
 }
 
-async function commandLineOf(pid: number): Promise<string[] | undefined> {
-  try {
-    return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0');
-  } catch {
-    return undefined;
-  }
-}
-
-/** The process id of a mongod that runs on `dbpath`, found by the id that mongod writes into its lock file. */
-export async function mongodOn(dbpath: string): Promise<number | undefined> {
+async function foundOn(dbpath: string): Promise<FoundProcess | undefined> {
   const text = await readFile(join(dbpath, 'mongod.lock'), 'utf8').catch(() => '');
   const pid = Number(text.trim());
   if (!Number.isInteger(pid) || pid <= 1) return undefined;
   // The number may have come to another process since: only a command line that names this dbpath counts.
   const words = await commandLineOf(pid);
-  return words?.includes('--dbpath') && words.includes(resolve(dbpath)) ? pid : undefined;
+  return words && hasFlag(words, '--dbpath', resolve(dbpath)) ? { pid, words } : undefined;
+}
+
+/** The process id of a mongod that runs on `dbpath`, found by the id that mongod writes into its lock file. */
+export async function mongodOn(dbpath: string): Promise<number | undefined> {
+  return (await foundOn(dbpath))?.pid;
 }
 
 /**
@@ -195,16 +192,6 @@ export async function mongodOn(dbpath: string): Promise<number | undefined> {
  * Does nothing when none runs there.
  */
 export async function endMongodOn(dbpath: string, graceMs = 30_000): Promise<void> {
-  const pid = await mongodOn(dbpath);
-  if (pid === undefined) return;
-  process.kill(pid, 'SIGTERM');
-  const killAt = Date.now() + graceMs;
-  let killed = false;
-  while ((await mongodOn(dbpath)) === pid) {
-    if (!killed && Date.now() > killAt) {
-      process.kill(pid, 'SIGKILL');
-      killed = true;
-    }
-    await delay(50);
-  }
+  const found = await foundOn(dbpath);
+  if (found) await endProcess(found, graceMs);
 }
