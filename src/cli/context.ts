@@ -1,6 +1,6 @@
 /** What every command is given: where it runs, what it was told for all commands, and how it is interrupted. */
 import { resolve } from 'node:path';
-import { configPath, loadConfig } from '../config/load.ts';
+import { configPath } from '../config/path.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from './outcome.ts';
 
@@ -32,7 +32,8 @@ export class CliContext {
   }
 
   /** @throws LifeboatError `ConfigMissing`, `ConfigInvalid`, `NotBuiltYet` */
-  config(): Promise<Config> {
+  async config(): Promise<Config> {
+    const { loadConfig } = await import('../config/load.ts');
     return loadConfig({ file: this.configFile, cwd: this.cwd });
   }
 

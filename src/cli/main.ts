@@ -29,28 +29,30 @@ async function main(words: readonly string[]): Promise<number> {
 /** The command that was asked for, or undefined when help or the version was, and is shown. */
 async function parse(words: readonly string[], json: boolean): Promise<Parsed | undefined> {
   if (words.includes('--no-color')) process.env['NO_COLOR'] = '1';
-  let shown = '';
+  let help = '';
   const write = (text: string): void => {
-    shown += text;
+    help += text;
   };
   const version = packageVersion();
   try {
     return parseCommandLine(words, { version, temporal: await temporalNote(words), write });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    if (error.code === 'commander.version') return said(json, { version }, version);
-    if (error.code === 'commander.helpDisplayed') return said(json, { help: shown }, shown.trimEnd());
+    if (error.code === 'commander.version') {
+      show({ result: { version }, text: version }, json);
+      return undefined;
+    }
+    if (error.code === 'commander.helpDisplayed') {
+      show({ result: { help }, text: help.trimEnd() }, json);
+      return undefined;
+    }
     // A group without its command: commander shows the help of the group.
     if (error.code === 'commander.help') {
-      process.stderr.write(`${shown.trimEnd()}\n\n`);
+      process.stderr.write(`${help.trimEnd()}\n\n`);
       throw new LifeboatError('BadUsage', 'a command is missing');
     }
     throw new LifeboatError('BadUsage', usageMessage(error.message));
   }
-}
-
-function said(json: boolean, result: object, text: string): undefined {
-  show({ result, text }, json);
 }
 
 /** Commander's own words on one line. They quote what was typed, which may be a connection string. */

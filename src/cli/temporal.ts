@@ -43,7 +43,7 @@ export async function temporalTarget({
 export async function withTemporal<T>(context: CliContext, use: (temporal: Temporal) => Promise<T>): Promise<T> {
   const target = await temporalTarget(context);
   try {
-    const connection = await Connection.connect({ ...target.connectionOptions, connectTimeout: CONNECT_TIMEOUT_MS });
+    const connection = await connect(target);
     try {
       return await use({ client: new Client({ connection, namespace: target.namespace }), target });
     } finally {
@@ -52,6 +52,21 @@ export async function withTemporal<T>(context: CliContext, use: (temporal: Tempo
   } catch (error) {
     throw castTemporalError(error, target);
   }
+}
+
+async function connect(target: TemporalTarget): Promise<Connection> {
+  try {
+    return await Connection.connect({ ...target.connectionOptions, connectTimeout: CONNECT_TIMEOUT_MS });
+  } catch (error) {
+    const cast = castTemporalError(error, target);
+    if (cast instanceof LifeboatError) throw cast;
+    // Nobody is there: the SDK says that by a plain error.
+    throw unanswered(target, error);
+  }
+}
+
+function unanswered({ address, why }: TemporalTarget, cause: unknown): LifeboatError {
+  return new LifeboatError('TemporalUnavailable', `Temporal at ${address} (${why}) does not answer`, { cause });
 }
 
 /** Runs calls that need no worker, under the usual deadline. */
@@ -69,25 +84,21 @@ export async function unlessNotFound<T>(call: () => Promise<T>): Promise<T | und
   }
 }
 
-function castTemporalError(error: unknown, { address, namespace, why }: TemporalTarget): unknown {
-  const where = `Temporal at ${address} (${why})`;
+function castTemporalError(error: unknown, target: TemporalTarget): unknown {
+  const where = `Temporal at ${target.address} (${target.why})`;
   if (error instanceof NamespaceNotFoundError) {
-    return new LifeboatError('TemporalUnavailable', `${where} has no namespace "${namespace}"`, { cause: error });
+    const message = `${where} has no namespace "${target.namespace}"`;
+    return new LifeboatError('TemporalUnavailable', message, { cause: error });
   }
   const cause = error instanceof ServiceError ? error.cause : error;
-  if (!isGrpcServiceError(cause)) {
-    return error instanceof ServiceError
-      ? new LifeboatError('TemporalUnavailable', `${where} does not answer`, { cause: error })
-      : error;
-  }
-  const code = Number(cause.code);
+  if (!isGrpcServiceError(cause)) return error instanceof ServiceError ? unanswered(target, error) : error;
+  const code: number = cause.code;
   if (code === INVALID_ARGUMENT && /search attribute/i.test(cause.details)) {
-    return new LifeboatError('SearchAttributesMissing', `${where} does not know the search attributes of Lifeboat`, {
-      cause: error,
-    });
+    const message = `${where} does not know the search attributes of Lifeboat`;
+    return new LifeboatError('SearchAttributesMissing', message, { cause: error });
   }
   if (code === PERMISSION_DENIED || code === UNAUTHENTICATED) {
     return new LifeboatError('TemporalUnavailable', `${where} refused the login`, { cause: error });
   }
-  return new LifeboatError('TemporalUnavailable', `${where} does not answer`, { cause: error });
+  return unanswered(target, error);
 }

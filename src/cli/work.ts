@@ -67,34 +67,44 @@ export const NO_WORKER_YET = 'No worker has taken it up yet: `lifeboat up` or `l
 
 const EARLY_POLL_MS = 300;
 
+/** How work stands that was just started: `idle` while no worker has taken it up. */
+export interface Beginning {
+  readonly state: 'idle' | 'taken' | 'under-way' | 'ended';
+  readonly failure?: LifeboatError | undefined;
+}
+
 /**
  * Watches work that was just started, so that what fails at once is told at once.
- * @param underWay whether it has got past what fails early
- * @returns its failure, or undefined when there was none by then
+ * @param inspect asked about work that was taken up: whether it is past what fails early, or what is wrong with it
  */
-export async function earlyFailure(
+export async function watchBeginning(
   temporal: Temporal,
   handle: WorkflowHandle,
-  underWay: (description: WorkflowExecutionDescription) => Promise<boolean | LifeboatError> | boolean,
+  inspect: (activities: readonly string[]) => Promise<boolean | LifeboatError> | boolean,
   forMs: number,
-): Promise<LifeboatError | undefined> {
+): Promise<Beginning> {
   const deadline = performance.now() + forMs;
+  let state: Beginning['state'] = 'idle';
   while (performance.now() < deadline) {
     const description = await promptly(temporal, () => handle.describe());
     if (description.status.name !== 'RUNNING') {
       const ending = await promptly(temporal, () => endingOf(handle.result()));
-      return 'failure' in ending ? ending.failure : undefined;
+      return { state: 'ended', failure: 'failure' in ending ? ending.failure : undefined };
     }
-    const answer = await underWay(description);
-    if (answer instanceof LifeboatError) return answer;
-    if (answer) return undefined;
+    const activities = activityTypes(description);
+    if (activities.length > 0) state = 'taken';
+    if (state === 'taken') {
+      const answer = await inspect(activities);
+      if (answer instanceof LifeboatError) return { state, failure: answer };
+      if (answer) return { state: 'under-way' };
+    }
     await delay(EARLY_POLL_MS);
   }
-  return undefined;
+  return { state };
 }
 
 /** Types of the activities that run or wait now. */
-export function activityTypes({ raw }: WorkflowExecutionDescription): string[] {
+function activityTypes({ raw }: WorkflowExecutionDescription): string[] {
   return (raw.pendingActivities ?? []).flatMap(({ activityType }) => (activityType?.name ? [activityType.name] : []));
 }
 
@@ -102,8 +112,8 @@ export function activityTypes({ raw }: WorkflowExecutionDescription): string[] {
 export async function heartbeatText(temporal: Temporal, handle: WorkflowHandle): Promise<string | undefined> {
   const { raw } = await promptly(temporal, () => handle.describe());
   const [payload] = (raw.pendingActivities ?? []).flatMap(({ heartbeatDetails }) => heartbeatDetails?.payloads ?? []);
-  const progress = payload && (defaultPayloadConverter.fromPayload(payload) as Progress | null | undefined);
-  return progress?.stage === undefined ? undefined : progressText(progress);
+  const progress = payload ? defaultPayloadConverter.fromPayload<Partial<Progress> | null>(payload) : null;
+  return progress?.stage === undefined ? undefined : progressText(progress as Progress);
 }
 
 /** How often progress is asked for, and how often it is told where lines cannot be rewritten. */
@@ -159,15 +169,15 @@ async function aborted(signal: AbortSignal, unless: AbortSignal): Promise<void> 
 
 async function tellProgress(what: string, line: () => Promise<string | undefined>, over: AbortSignal): Promise<void> {
   const terminal = process.stderr.isTTY;
-  const ended = new Promise<undefined>((settle) => {
-    over.addEventListener('abort', () => settle(undefined), { once: true });
+  const ended = new Promise<void>((settle) => {
+    over.addEventListener('abort', () => settle(), { once: true });
   });
   const from = performance.now();
   let toldAt = -Infinity;
-  while (!over.aborted) {
-    const text = await Promise.race([line().catch(() => undefined), ended]);
+  const tick = async (): Promise<void> => {
+    const text = await line().catch(() => undefined);
     const now = performance.now();
-    if (over.aborted) break;
+    if (over.aborted) return;
     const told = `${what}: ${text ?? 'running'} (${duration(now - from)})`;
     if (terminal) {
       process.stderr.write(`\r\x1b[K${told.slice(0, Math.max(20, process.stderr.columns - 1))}`);
@@ -175,8 +185,10 @@ async function tellProgress(what: string, line: () => Promise<string | undefined
       process.stderr.write(`${told}\n`);
       toldAt = now;
     }
-    await delay(TICK_MS, undefined, { signal: over }).catch(() => undefined);
-  }
+    await delay(TICK_MS);
+  };
+  // What takes long to say how it goes does not hold up the end.
+  while (!over.aborted) await Promise.race([tick(), ended]);
   if (terminal) process.stderr.write('\r\x1b[K');
 }
 

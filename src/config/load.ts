@@ -3,20 +3,8 @@ import { readFile, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { LifeboatError } from '../shared/errors.ts';
 import { mistakesOf, parseYaml, type Mistake, type ParsedFile } from './document.ts';
+import { configPath, type ConfigChoice } from './path.ts';
 import { configOf, fileSchema, type Config } from './schema.ts';
-
-export const DEFAULT_CONFIG_FILE = 'lifeboat.yaml';
-
-/** Which file: `file` must be there; without it the default one of the working directory, which need not be. */
-export interface ConfigChoice {
-  readonly file?: string | undefined;
-  readonly cwd?: string | undefined;
-}
-
-/** Absolute path of the file that is chosen. */
-export function configPath({ file = DEFAULT_CONFIG_FILE, cwd = process.cwd() }: ConfigChoice): string {
-  return resolve(cwd, file);
-}
 
 /**
  * Reads the configuration. URIs stay as they are written: see uris.ts.

@@ -92,7 +92,7 @@ const text = (expected: string): z.ZodString =>
 const quantity = (
   read: (text: string) => Quantity,
   expected: string,
-): z.ZodPipe<z.ZodUnknown, z.ZodTransform<number, unknown>> =>
+): z.ZodPipe<z.ZodUnknown, z.ZodTransform<number>> =>
   z.unknown().transform((value, context) => {
     const written = typeof value === 'number' ? String(value) : value;
     const result: Quantity = typeof written === 'string' ? read(written) : { wrong: `must be ${expected}` };

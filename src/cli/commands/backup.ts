@@ -22,13 +22,12 @@ import { withStores } from '../stores.ts';
 import { promptly, unlessNotFound, withTemporal, type Temporal } from '../temporal.ts';
 import { bytes, duration, fields, optime, progressText, table, time } from '../text.ts';
 import {
-  activityTypes,
-  earlyFailure,
   endingOf,
   failureOfWork,
   follow,
   NO_WORKER_YET,
   startedOutcome,
+  watchBeginning,
   type Ending,
   type Ids,
   type WaitFlags,
@@ -94,28 +93,20 @@ async function whenUnderWay(
   handle: WorkflowHandle,
   ids: Ids,
 ): Promise<Outcome> {
-  let taken = false;
-  let underWay = false;
-  const failure = await earlyFailure(
-    temporal,
-    handle,
-    async (description) => {
-      const running = activityTypes(description);
-      taken ||= running.length > 0;
-      // The oplog is followed from the moment on at which source, stores and mongod were found good.
-      underWay = running.includes('tailOplog');
-      const problem = taken && !underWay ? (await askPhase(temporal, handle))?.problem : undefined;
-      return problem ? errorFrom(problem.code, problem.message) : underWay;
-    },
-    START_WATCH_MS,
-  );
-  if (!failure && !underWay) await noteDelay(context, ids.id, taken);
+  const inspect = async (activities: readonly string[]): Promise<boolean | LifeboatError> => {
+    // The oplog is followed from the moment on at which source, stores and mongod were found good.
+    if (activities.includes('tailOplog')) return true;
+    const problem = (await askPhase(temporal, handle))?.problem;
+    return problem ? errorFrom(problem.code, problem.message) : false;
+  };
+  const { state, failure } = await watchBeginning(temporal, handle, inspect, START_WATCH_MS);
+  if (state === 'idle') context.note(NO_WORKER_YET);
+  if (state === 'taken' && !failure) await noteTrouble(context, ids.id);
   return startedOutcome(ids, `The backup of ${ids.id} has begun; ${seeStatus(ids.id)}.`, failure);
 }
 
-/** Tells why work that was started is not under way yet, as far as it can be known. */
-async function noteDelay(context: CliContext, name: string, taken: boolean): Promise<void> {
-  if (!taken) return context.note(NO_WORKER_YET);
+/** Tells what keeps a backup from getting under way, if that is known. */
+async function noteTrouble(context: CliContext, name: string): Promise<void> {
   const status = await withStores(context, (stores) => readStatus(stores, name)).catch(() => undefined);
   if (status?.problem) context.note(`It is tried again and again: ${status.problem.code} ${status.problem.message}`);
 }
@@ -125,7 +116,7 @@ const QUERY_TIMEOUT_MS = 4_000;
 /** What the workflow says of itself; undefined while no worker answers for it. */
 async function askPhase({ client }: Temporal, handle: WorkflowHandle): Promise<PhaseAnswer | undefined> {
   try {
-    return await client.withDeadline(Date.now() + QUERY_TIMEOUT_MS, () => handle.query<PhaseAnswer, []>('status'));
+    return await client.withDeadline(Date.now() + QUERY_TIMEOUT_MS, () => handle.query<PhaseAnswer>('status'));
   } catch {
     return undefined;
   }

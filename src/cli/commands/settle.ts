@@ -4,13 +4,12 @@ import type { CliContext } from '../context.ts';
 import type { Outcome } from '../outcome.ts';
 import type { Temporal } from '../temporal.ts';
 import {
-  activityTypes,
-  earlyFailure,
   endingOf,
   follow,
   heartbeatText,
   NO_WORKER_YET,
   startedOutcome,
+  watchBeginning,
   type Ids,
   type WaitFlags,
 } from '../work.ts';
@@ -35,17 +34,8 @@ const START_WATCH_MS = 4_000;
 export async function settle<T>(work: StartedWork<T>): Promise<Outcome> {
   const { context, temporal, handle, ids, flags, what, hint } = work;
   if (!flags.wait) {
-    let taken = false;
-    const failure = await earlyFailure(
-      temporal,
-      handle,
-      (description) => {
-        taken ||= activityTypes(description).length > 0;
-        return false;
-      },
-      START_WATCH_MS,
-    );
-    if (!failure && !taken) await noteIfIdle(work);
+    const { state, failure } = await watchBeginning(temporal, handle, () => false, START_WATCH_MS);
+    if (state === 'idle') context.note(NO_WORKER_YET);
     return startedOutcome(ids, `Started ${what} (${ids.id}); ${hint}.`, failure);
   }
   const result = endingOf(handle.result() as Promise<T>);
@@ -54,10 +44,4 @@ export async function settle<T>(work: StartedWork<T>): Promise<Outcome> {
   return 'failure' in outcome.ended
     ? startedOutcome(ids, '', outcome.ended.failure)
     : work.outcome(outcome.ended.result);
-}
-
-async function noteIfIdle<T>({ context, handle }: StartedWork<T>): Promise<void> {
-  const { status } = await handle.describe();
-  if (status.name !== 'RUNNING') return;
-  context.note(NO_WORKER_YET);
 }
