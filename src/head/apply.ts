@@ -13,7 +13,7 @@
 import { BsonType, elements, findElement } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
-import { compareOptimes, type Position } from '../shared/optime.ts';
+import { compareOptimes, samePosition, type Position } from '../shared/optime.ts';
 import { namespaceRule, splitNamespace } from '../source/namespaces.ts';
 import { bytesOf, OpBatch, type BatchOp, type OpTarget } from './batch.ts';
 import type { HeadCollection } from './catalog.ts';
@@ -43,6 +43,8 @@ export class Applier {
   #inFlight: Promise<void> | undefined;
   /** The newest entry that is handled, though perhaps not sent yet. */
   #newest: OplogEntry | undefined;
+  /** The first entry of the oldest transaction that was undecided behind `#newest`. */
+  #undecided: Position | undefined;
   #entries = 0;
   /** True while a mark says less than is known: this process has seen that the head was consistent before it. */
   #marking = false;
@@ -90,6 +92,7 @@ export class Applier {
         const work = this.#handle(entry);
         if (work) await work;
         this.#newest = entry;
+        this.#undecided = this.#transactions.oldest;
         this.#entries += 1;
       }
       await this.#settle();
@@ -166,7 +169,8 @@ export class Applier {
   /** Puts operations of one entry or transaction into the batch; all of them into the same. */
   #add(operations: readonly OplogEntry[], at: OplogEntry, bytes?: number): Promise<void> | undefined {
     const size = bytes ?? operations.reduce((sum, one) => sum + bytesOf(one), 0);
-    if (!this.#batch.fits(operations.length, size)) {
+    const isView = operations.some((one) => this.#head.catalog.get(one.ui)?.name === SYSTEM_VIEWS);
+    if (!this.#batch.fits(operations.length, size) || (isView && !this.#batch.isEmpty)) {
       return this.#flush().then(() => this.#add(operations, at, size));
     }
     for (const entry of operations) {
@@ -174,6 +178,8 @@ export class Applier {
       if (target === undefined) return this.#noSuchCollection(entry, at);
       if (target !== PASSED_OVER) this.#batch.add({ entry, at, target });
     }
+    // Of several that are all or nothing the server sees only the first (6.0.5): its list of views would be old.
+    if (isView) this.#batch.seal();
     return undefined;
   }
 
@@ -193,7 +199,7 @@ export class Applier {
 
   /** A view of the past whose name a collection of the future has: both together no server would list. */
   #isHiddenView(entry: OplogEntry, { name }: HeadCollection): boolean {
-    if (entry.op !== 'i' || name !== 'system.views' || !this.#tolerant) return false;
+    if (entry.op !== 'i' || name !== SYSTEM_VIEWS || !this.#tolerant) return false;
     const id = findElement(entry.buffer, '_id', entry.oStart);
     if (id?.type !== BsonType.string) return false;
     return this.#head.catalog.named(entry.buffer.toString('utf8', id.valueStart + 4, id.end - 1)) !== undefined;
@@ -204,19 +210,17 @@ export class Applier {
     return this.#head.diverged(positionOf(at), `an operation on ${entry.ns}: the head has no such collection`);
   }
 
-  /** The state of the head behind the newest entry. */
+  /** The state of the head behind the newest entry that is handled. */
   #nextRecord(): HeadRecord {
-    const { record } = this.#head;
-    if (!this.#newest) return record;
-    return this.#recordAt(this.#newest);
+    return this.#newest ? this.#recordAt(this.#newest, this.#undecided) : this.#head.record;
   }
 
-  #recordAt(entry: OplogEntry): HeadRecord {
+  #recordAt(entry: OplogEntry, undecided: Position | undefined): HeadRecord {
     const { record } = this.#head;
     const appliedThrough = positionOf(entry);
     const { inconsistentUntil } = positionIn(record);
-    const oplogFrom = this.#transactions.oldest ?? appliedThrough;
-    return { ...record, position: { appliedThrough, oplogFrom, inconsistentUntil }, wall: new Date(entry.wall) };
+    const position = { appliedThrough, oplogFrom: undecided ?? appliedThrough, inconsistentUntil };
+    return { ...record, position, wall: new Date(entry.wall) };
   }
 
   /** Sends the batch; does not wait for it, but for the one before it. */
@@ -224,7 +228,8 @@ export class Applier {
     await this.#inFlight;
     this.#inFlight = undefined;
     const record = this.#nextRecord();
-    if (this.#batch.isEmpty && record === this.#head.record) return;
+    const stands = this.position.appliedThrough;
+    if (this.#batch.isEmpty && samePosition(positionIn(record).appliedThrough, stands)) return;
     const batch = this.#batch;
     this.#batch = this.#spare;
     this.#spare = batch;
@@ -395,13 +400,15 @@ export class Applier {
       batch.add({ entry, at, target });
     }
     await send();
-    const record = this.#recordAt(at);
+    const record = this.#recordAt(at, this.#transactions.oldest);
     await this.#unmark({ ...record, position: { ...positionIn(record), inconsistentUntil } });
   }
 }
 
 /** Databases whose collections can be on the head and yet take no operations; see namespaces.ts. */
 const EMPTY_ON_HEAD = new Set(['config']);
+
+const SYSTEM_VIEWS = 'system.views';
 
 const VERSION_TARGET: OpTarget & { readonly ns: string } = { ns: 'admin.system.version' };
 

@@ -31,8 +31,8 @@ export class OpBatch {
   #buffer = Buffer.allocUnsafe(FIRST_BYTES);
   #end = 0;
   #ops: BatchOp[] = [];
-  #offsets: number[] = [];
   #count = 0;
+  #isSealed = false;
 
   constructor() {
     this.clear();
@@ -48,9 +48,15 @@ export class OpBatch {
 
   /** Whether operations of so many bytes can go into the same command. */
   fits(ops: number, bytes: number): boolean {
+    if (this.#isSealed) return false;
     return this.isEmpty
       ? ops <= MAX_OPS && (ops === 1 || bytes <= MAX_BYTES)
       : this.#ops.length + ops <= MAX_OPS && this.#end + bytes <= MAX_BYTES;
+  }
+
+  /** Nothing more goes in. */
+  seal(): void {
+    this.#isSealed = true;
   }
 
   add(op: BatchOp): void {
@@ -75,7 +81,6 @@ export class OpBatch {
     target.writeInt32LE(at - begin, begin);
     this.#end = at;
     this.#ops.push(op);
-    this.#offsets.push(begin);
   }
 
   /**
@@ -108,7 +113,7 @@ export class OpBatch {
 
   clear(): void {
     this.#ops = [];
-    this.#offsets = [];
+    this.#isSealed = false;
     this.#begin();
   }
 

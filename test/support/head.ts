@@ -1,7 +1,7 @@
 /** A head fed straight from the oplog of a replica set: what tests of the head alone need. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Long, MongoClient, ObjectId, type Timestamp } from 'mongodb';
+import { MongoClient, ObjectId, type Long, type Timestamp } from 'mongodb';
 import { pino } from 'pino';
 import { findBinary } from '../../src/embedded/binaries.ts';
 import { HeadOwner, type HeadAttempt, type HeadOptions } from '../../src/head/owner.ts';
@@ -51,7 +51,10 @@ export async function newestEntry(client: MongoClient): Promise<Position> {
 
 /** The first entry of a replica set, behind which its first collection is made. */
 export async function oldestEntry(client: MongoClient): Promise<Position> {
-  const entry = await client.db('local').collection('oplog.rs').findOne({}, { sort: { $natural: 1 } });
+  const entry = await client
+    .db('local')
+    .collection('oplog.rs')
+    .findOne({}, { sort: { $natural: 1 } });
   if (!entry) throw new Error('the source has no oplog');
   return { ts: fromTimestamp(entry['ts'] as Timestamp), term: Number(entry['t']) };
 }
@@ -105,7 +108,12 @@ export async function connectHead(dataDir: string, identity: HeadIdentity): Prom
 }
 
 /** Compares the head with the source as it was where the head stands. */
-export async function proveHead(source: MongoClient, dataDir: string, head: HeadOwner, identity: HeadIdentity): Promise<EqualityReport> {
+export async function proveHead(
+  source: MongoClient,
+  dataDir: string,
+  head: HeadOwner,
+  identity: HeadIdentity,
+): Promise<EqualityReport> {
   const at = head.state().position?.appliedThrough.ts;
   if (!at) throw new Error('the head holds nothing');
   const client = await connectHead(dataDir, identity);
