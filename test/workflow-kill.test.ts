@@ -73,8 +73,10 @@ test('killed while the source is copied, it goes on after the last slice that wa
   );
   await until(async () => Boolean((await member()).sync?.stop), 'all is copied', 120_000);
   const { incarnation } = await member();
+  const collections = await lifeboat.source.client.db('shop').listCollections().toArray();
+  const uuids = collections.map((listed) => ('info' in listed ? listed.info?.uuid : undefined));
   const slices = await lifeboat.stores.slices
-    .find({ '_id.incarnation': incarnation })
+    .find({ '_id.incarnation': incarnation, '_id.uuid': { $in: uuids } })
     .project<{ documents: number }>({ documents: 1 })
     .toArray();
   const read = slices.reduce((sum, { documents }) => sum + documents, 0);

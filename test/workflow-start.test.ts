@@ -9,6 +9,7 @@ import { errorKind, type ErrorName } from '../src/shared/errors.ts';
 import { TASK_QUEUE } from '../src/shared/names.ts';
 import { findBinary } from '../src/embedded/binaries.ts';
 import { startMongod } from '../src/mongod/process.ts';
+import { recordHistory } from './support/histories.ts';
 import { command, startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
 import { freePort, until } from './support/replica-set.ts';
 import { spawnWorker, workerLog } from './support/worker.ts';
@@ -85,6 +86,7 @@ test('a backup of an unknown deployment, a wrong password, a store on the source
     await failsWith('UnknownDeployment', run('backup', { deployment: 'nobody' }));
     const { message } = await failsWith('AuthFailed', run('backup', { deployment: 'wrong-password' }));
     assert.doesNotMatch(message, /no-such-secret/);
+    await recordHistory(lifeboat.temporalAddress, `backup/test/${ids}`, 'backup-failed');
     await failsWith('StoreOnSource', run('backup', { deployment: 'on-source' }));
     await failsWith('NotAReplicaSet', run('backup', { deployment: 'standalone' }));
   } finally {
