@@ -77,8 +77,17 @@ export class RawCursor implements AsyncDisposable {
 
   async #fetch(): Promise<Batch> {
     const command = this.#id === undefined ? this.#command : { getMore: this.#id, collection: this.#namespace };
-    const { cursor } = await this.#db.command(command, { ...RAW, session: this.#session });
-    this.#namespace = String(cursor.ns).slice(this.#db.databaseName.length + 1);
-    return { documents: cursor.firstBatch ?? cursor.nextBatch, cursor: cursor.id };
+    const reply = await this.#db.command(command, { ...RAW, session: this.#session });
+    const { ns, id, firstBatch, nextBatch } = reply['cursor'] as CursorReply;
+    this.#namespace = ns.slice(this.#db.databaseName.length + 1);
+    return { documents: firstBatch ?? nextBatch ?? [], cursor: id };
   }
+}
+
+/** The `cursor` of a reply, as the options of this module have it decoded. */
+interface CursorReply {
+  readonly ns: string;
+  readonly id: Batch['cursor'];
+  readonly firstBatch?: Batch['documents'];
+  readonly nextBatch?: Batch['documents'];
 }

@@ -5,7 +5,15 @@
  * wherever no entry since then touches them.
  */
 import { EJSON } from 'bson';
-import { ReadPreference, type Collection, type Db, type Document, type MongoClient, type Timestamp } from 'mongodb';
+import {
+  Binary,
+  ReadPreference,
+  type Collection,
+  type Db,
+  type Document,
+  type MongoClient,
+  type Timestamp,
+} from 'mongodb';
 
 /** An entry, or one of the entries inside an `applyOps`, as far as it matters here. */
 interface Entry {
@@ -56,7 +64,7 @@ export class ChangesSince {
   /** False when the oplog no longer reaches back to the optime: then nothing here can be relied on. */
   isWhole = true;
   readonly #admin: Db;
-  readonly #oplog: Collection<Document>;
+  readonly #oplog: Collection;
   readonly #optime: Timestamp;
   #through: Timestamp;
 
@@ -69,8 +77,9 @@ export class ChangesSince {
 
   /** Takes in everything up to now: what was read before this call is judged by the sets after it. */
   async refresh(): Promise<void> {
-    const { lastWrite } = await this.#admin.command({ hello: 1 }, { readPreference: ReadPreference.primary });
-    const now = lastWrite.opTime.ts as Timestamp;
+    const reply = await this.#admin.command({ hello: 1 }, { readPreference: ReadPreference.primary });
+    const { lastWrite } = reply as { readonly lastWrite: { readonly opTime: { readonly ts: Timestamp } } };
+    const now = lastWrite.opTime.ts;
     if (now.lessThanOrEqual(this.#through)) return;
     // Everything up to `now` is in the oplog, without holes, once a majority read that follows it answers.
     const readConcern = { level: 'majority', afterClusterTime: now };
@@ -103,7 +112,8 @@ export class ChangesSince {
     } else if (!HARMLESS.some((name) => name in o)) {
       // Renames, drops, and whatever a newer server may know.
       this.moved.add(uuid);
-      if (typeof o['dropTarget'] === 'object') this.moved.add(o['dropTarget'].toString('hex'));
+      const replaced: unknown = o['dropTarget'];
+      if (replaced instanceof Binary) this.moved.add(replaced.toString('hex'));
     }
   }
 
@@ -115,7 +125,7 @@ export class ChangesSince {
   /** The entries of a transaction that began at or before the optime and took effect after it. */
   async #takeInBeginOf(last: Entry): Promise<void> {
     let before = last.prevOpTime?.ts;
-    while (before && !before.isZero()) {
+    while (before && (before.t !== 0 || before.i !== 0)) {
       const found = (await this.#oplog.findOne({ ts: before }, OPTIONS)) as unknown as Entry | null;
       if (!found || !('applyOps' in found.o)) return;
       if (found.ts.lessThanOrEqual(this.#optime))
