@@ -9,13 +9,13 @@ import { recordHistory } from './support/histories.ts';
 import { command, startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
 import { until } from './support/replica-set.ts';
 
-const LONG_HISTORY = 40;
+const LONG_HISTORY = 60;
 
 let lifeboat: TestLifeboat;
 let handle: WorkflowHandle<typeof backup>;
 
 before(async () => {
-  lifeboat = await startLifeboat({ longHistory: LONG_HISTORY, sliceMs: 500 });
+  lifeboat = await startLifeboat({ longHistory: LONG_HISTORY, sliceMs: 1_000 });
   await lifeboat.source.client.db('shop').collection('items').insertOne({ text: 'one' });
   await lifeboat.startBackup('shop');
   handle = lifeboat.client.workflow.getHandle<typeof backup>(backupWorkflowId('shop'));

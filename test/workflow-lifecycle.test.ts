@@ -113,6 +113,15 @@ test('a snapshot is at or after the moment it was asked for, stores little that 
   assert.deepEqual([verified.ok, verified.problems], [true, []]);
 });
 
+test('of two snapshots asked for at once each is taken, one after the other', async () => {
+  const both = await Promise.all([
+    run<SnapshotSummary>('snapshot', { deployment: 'shop' }),
+    run<SnapshotSummary>('snapshot', { deployment: 'shop' }),
+  ]);
+  const found = await lifeboat.stores.manifests.countDocuments({ _id: { $in: both.map(({ id }) => id) } });
+  assert.equal(found, 2);
+});
+
 test('a snapshot is restored, proven, and its restore is on record under the id of its workflow', async () => {
   const path = join(lifeboat.folder, 'restored');
   const summary = await run<RestoreSummary>('restore', { deployment: 'shop', snapshot: first.id, to: `dir:${path}` });

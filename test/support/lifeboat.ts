@@ -18,6 +18,8 @@ export interface LifeboatOptions {
   readonly longHistory?: number;
   /** How long one slice of work is, in milliseconds. */
   readonly sliceMs?: number;
+  /** Lets tests set failpoints on the source. */
+  readonly testCommands?: boolean;
   /** Given to the worker. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -50,7 +52,7 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const dynamicConfig = longHistory === undefined ? {} : { 'limit.historyCount.suggestContinueAsNew': longHistory };
     const folder = stack.use(await testFolder()).path;
     const [source, storeSet, temporal] = await Promise.all([
-      startReplicaSet({ name: 'rs0', extraArgs: ['--oplogSize', '990'] }),
+      startReplicaSet({ name: 'rs0', setParameters: { enableTestCommands: options.testCommands ?? false } }),
       startReplicaSet({ name: 'blocks' }),
       startTestTemporal({ dynamicConfig }),
     ]);
