@@ -229,7 +229,7 @@ describe('servers that do not answer', { concurrency: true }, () => {
 
   test('without a blockstore anywhere the status says so at once', async () => {
     const stderr = await withinTenSeconds(['backup', 'status'], '', {});
-    assert.match(stderr, /^LB3001 .*lifeboat.yaml names no blockstore, and no `lifeboat up` runs in /);
+    assert.match(stderr, /^LB3011 .*lifeboat.yaml names no blockstore, and no `lifeboat up` runs in /);
   });
 
   test('a variable that the configuration needs and is not set is wrong configuration', async () => {

@@ -17,6 +17,7 @@ async function main(words: readonly string[]): Promise<number> {
     const context = new CliContext(parsed.flags, interrupts);
     const outcome = await Promise.race([parsed.chosen(context), interrupts.unclaimed()]);
     if (outcome === true) throw new LifeboatError('Interrupted', 'interrupted');
+    if (outcome === undefined) return ExitCode.done;
     show(outcome, json);
     return outcome.error ? exitCodeOf(outcome.error, false) : ExitCode.done;
   } catch (caught) {

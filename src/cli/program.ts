@@ -6,8 +6,8 @@ import { DEPLOYMENT_NAME } from '../shared/names.ts';
 import type { CliContext, GlobalFlags } from './context.ts';
 import type { Outcome } from './outcome.ts';
 
-/** A command that was chosen, with its arguments. */
-export type Chosen = (context: CliContext) => Promise<Outcome>;
+/** A command that was chosen, with its arguments. What it has shown itself it does not answer. */
+export type Chosen = (context: CliContext) => Promise<Outcome | undefined>;
 
 export interface Parsed {
   readonly flags: GlobalFlags;

@@ -12,7 +12,7 @@ const ANSWER_TIMEOUT_MS = 9_500;
 /**
  * Where the stores are: as the configuration says, else the embedded blockstore, else as the environment says, which
  * is what a worker goes by.
- * @throws LifeboatError `StoreUnavailable` when there is neither; `SecretMissing`, `StoreBadUri`, what `loadConfig` throws
+ * @throws LifeboatError `NoStore` when there is none; `SecretMissing`, `StoreBadUri`, what `loadConfig` throws
  */
 async function storeUris(context: CliContext): Promise<StoreUris> {
   const configured = configuredStores(await context.config(), context.env);
@@ -22,7 +22,7 @@ async function storeUris(context: CliContext): Promise<StoreUris> {
     nonEmpty(context.env['LIFEBOAT_BLOCKSTORE_URI']);
   if (blockstore !== undefined) return { ...configured, blockstore };
   throw new LifeboatError(
-    'StoreUnavailable',
+    'NoStore',
     `${context.configPath} names no blockstore, and no \`lifeboat up\` runs in ${context.home}`,
   );
 }
@@ -33,7 +33,7 @@ function nonEmpty(text: string | undefined): string | undefined {
 
 /**
  * Opens the stores for as long as `use` runs, which is to be short.
- * @throws LifeboatError `StoreUnavailable`, with the hosts; what `use` and `openStores` throw
+ * @throws LifeboatError `NoStore`; `StoreUnavailable`, with the hosts; what `use` and `openStores` throw
  */
 export async function withStores<T>(context: CliContext, use: (stores: Stores) => Promise<T>): Promise<T> {
   const uris = await storeUris(context);

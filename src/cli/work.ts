@@ -173,7 +173,8 @@ async function tellProgress(what: string, line: () => Promise<string | undefined
     over.addEventListener('abort', () => settle(), { once: true });
   });
   const from = performance.now();
-  let toldAt = -Infinity;
+  // What ends within the first tick needs no line.
+  let toldAt = from + TICK_MS - LINE_EVERY_MS;
   const tick = async (): Promise<void> => {
     const text = await line().catch(() => undefined);
     const now = performance.now();

@@ -160,7 +160,7 @@ const kinds = {
     code: 'LB3001',
     owner: 'nobody',
     retryable: true,
-    fix: 'It is tried again until the blockstore answers; see that its replica set has a primary.',
+    fix: 'See that the blockstore is up and its replica set has a primary; work that runs is tried again until it answers.',
   },
   StoreOnSource: {
     code: 'LB3002',
@@ -215,6 +215,12 @@ const kinds = {
     owner: 'operator',
     retryable: false,
     fix: 'Give the store a MongoDB connection string, such as mongodb://host1,host2/?replicaSet=blocks.',
+  },
+  NoStore: {
+    code: 'LB3011',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Start the embedded one with `lifeboat up`, or name one under blockstore.uri in the configuration.',
   },
 
   // 4: the head

@@ -13,8 +13,9 @@ import {
 } from '@temporalio/client';
 import { unknownDeployment } from '../../config/uris.ts';
 import { isLifeboatError, LifeboatError } from '../../shared/errors.ts';
-import type { BackupInput, BackupStatus, Phase, Problem } from '../../shared/messages.ts';
+import type { BackupInput, BackupStatus, Phase, Problem, RestorableRange } from '../../shared/messages.ts';
 import { backupWorkflowId, SearchAttribute, TASK_QUEUE } from '../../shared/names.ts';
+import { compareOptimes } from '../../shared/optime.ts';
 import { readStatus, readStatuses } from '../../status/backup-status.ts';
 import type { CliContext } from '../context.ts';
 import { errorFrom, type Outcome } from '../outcome.ts';
@@ -261,16 +262,12 @@ function lagText(lags: readonly (number | null)[]): string {
 
 function statusText(status: BackupStatus): string {
   const { deployment, kind, phase, members, lastSnapshot, restorable, problem } = status;
-  const [first, last] = [restorable[0], restorable.at(-1)];
   const lines = [
     fields([
       ['deployment', `${deployment} (${kind})`],
       ['phase', phase],
       ['last snapshot', lastSnapshot ? `${lastSnapshot.id}, ${bytes(lastSnapshot.logicalBytes)}` : 'none yet'],
-      [
-        'restorable',
-        first && last ? `${restorable.length} optimes, ${optime(first.from)} to ${optime(last.to)}` : 'nothing yet',
-      ],
+      ['restorable', restorableText(restorable)],
       ['problem', problem && `${problem.code} ${problem.message} (since ${time(problem.since)})`],
       ['remedy', problem?.fix],
     ]),
@@ -287,4 +284,12 @@ function statusText(status: BackupStatus): string {
     ),
   ];
   return (members.length === 0 ? lines.slice(0, 1) : lines).join('\n\n');
+}
+
+function restorableText(ranges: readonly RestorableRange[]): string {
+  const [first, last] = [ranges[0], ranges.at(-1)];
+  if (!first || !last) return 'nothing yet';
+  if (ranges.length === 1 && compareOptimes(first.from, first.to) === 0) return optime(first.from);
+  const stretches = ranges.length === 1 ? '' : `, in ${ranges.length} pieces`;
+  return `${optime(first.from)} to ${optime(last.to)}${stretches}`;
 }

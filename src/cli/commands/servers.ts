@@ -1,14 +1,17 @@
 /** `lifeboat up`, `down` and `worker`. */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { chooseTemporal } from '../../config/temporal.ts';
 import { down, readUp, up, type UpState } from '../../embedded/up.ts';
 import type { CliContext } from '../context.ts';
-import { ExitCode, show, type Outcome } from '../outcome.ts';
+import { show, type Outcome } from '../outcome.ts';
 import { fields } from '../text.ts';
 
-/** Starts what is missing. Without `detach` it stays until it is interrupted, and then stops everything. */
-export async function startUp(context: CliContext, detach: boolean): Promise<Outcome> {
+/**
+ * Starts what is missing. Without `detach` it shows that, stays until it is interrupted, and then stops everything.
+ */
+export async function startUp(context: CliContext, detach: boolean): Promise<Outcome | undefined> {
   if (context.configFile !== undefined && (await makeFile(context.configFile))) {
     context.note(`Made ${context.configFile}, which was not there.`);
   }
@@ -18,13 +21,25 @@ export async function startUp(context: CliContext, detach: boolean): Promise<Out
   const interrupted = context.interrupts.claim();
   show(outcome, context.json);
   context.note('Ctrl-C stops all of it.');
-  await new Promise<void>((settle) => {
-    if (interrupted.aborted) settle();
-    interrupted.addEventListener('abort', () => settle(), { once: true });
-  });
+  await watchUntil(interrupted, context);
   context.note('Stopping ...');
   await down(context.home);
-  process.exit(ExitCode.done);
+  return undefined;
+}
+
+const LOOK_EVERY_MS = 2_000;
+
+/** Tells when the worker ends before it is told to. */
+async function watchUntil(interrupted: AbortSignal, context: CliContext): Promise<void> {
+  let told = false;
+  for (;;) {
+    await delay(LOOK_EVERY_MS, undefined, { signal: interrupted }).catch(() => undefined);
+    if (interrupted.aborted) return;
+    const gone = !(await readUp(context.home))?.worker;
+    const log = join(context.home, 'logs', 'worker.log');
+    if (gone && !told) context.note(`The worker has ended; see ${log}, and start it by \`lifeboat up\`.`);
+    told = gone;
+  }
 }
 
 /** `deployments add` fills it; until then the worker has nothing to follow. */
