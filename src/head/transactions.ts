@@ -44,10 +44,12 @@ export class TransactionBuffer {
   /** By the raw bytes of `lsid`: a session has one transaction open at a time. */
   readonly #open = new Map<string, OpenTransaction>();
 
-  /** Keeps an entry until its transaction is decided. */
+  /** Keeps an entry until its transaction is decided. One that it has already, of a batch that is read again, it passes over. */
   add(entry: OplogEntry): void {
     const key = sessionOf(entry);
     const known = this.#open.get(key);
+    if (known && known.number > entry.txnNumber) return;
+    if (known?.entries.some(({ tsT, tsI }) => tsT === entry.tsT && tsI === entry.tsI)) return;
     const kept = copyOf(entry);
     if (known?.number === entry.txnNumber) {
       known.entries.push(kept);
