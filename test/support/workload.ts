@@ -294,7 +294,7 @@ const catalogSteps: Record<string, { readonly weight: number; readonly step: Ste
         .insertMany([{ n: 1 }, { n: 2 }]);
     },
   },
-  rename: {
+  renameCollection: {
     weight: 2,
     step: (h) => {
       const from = h.random.below(4);
@@ -351,7 +351,7 @@ const catalogSteps: Record<string, { readonly weight: number; readonly step: Ste
     weight: 0.5,
     step: (h) => h.client.db('moving').command({ convertToCapped: `made${h.random.below(6)}`, size: 4_096 }),
   },
-  series: {
+  createSeries: {
     weight: 0.5,
     step: async (h) => {
       await h.client.db('moving').dropCollection('series');
