@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { chooseTemporal } from '../../config/temporal.ts';
 import { down, readUp, up, type UpState } from '../../embedded/up.ts';
+import { LifeboatError } from '../../shared/errors.ts';
 import type { CliContext } from '../context.ts';
 import { show, type Outcome } from '../outcome.ts';
 import { fields } from '../text.ts';
@@ -15,6 +16,8 @@ export async function startUp(context: CliContext, detach: boolean): Promise<Out
   if (context.configFile !== undefined && (await makeFile(context.configFile))) {
     context.note(`Made ${context.configFile}, which was not there.`);
   }
+  // Refused here, with its line, and not in the log of a worker that did not start.
+  await context.config();
   const state = await up(context.home, { configFile: context.configFile, env: context.env });
   const outcome: Outcome = { result: state, text: upText(state) };
   if (detach) return outcome;
@@ -49,7 +52,7 @@ async function makeFile(file: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
-    throw error;
+    throw new LifeboatError('ConfigMissing', `there is no file ${file}, and it cannot be made`, { cause: error });
   }
 }
 

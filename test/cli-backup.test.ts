@@ -1,0 +1,197 @@
+/** The commands that do work, run for real: a Temporal server, a source, a store and a worker. */
+import assert from 'node:assert/strict';
+import { access, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { errorKind, type ErrorName } from '../src/shared/errors.ts';
+import type { BackupStatus, RestoreSummary, SnapshotSummary, VerifyResult } from '../src/shared/messages.ts';
+import { cliFolder, type CliFolder, type CliOptions, type Document } from './support/cli.ts';
+import { startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
+import { freePort } from './support/replica-set.ts';
+
+let lifeboat: TestLifeboat;
+let folder: CliFolder;
+let snapshot: SnapshotSummary;
+
+interface Answer {
+  readonly code: number | null;
+  readonly document: Document;
+}
+
+function options(more: CliOptions = {}): CliOptions {
+  return { ...more, env: { TEMPORAL_ADDRESS: lifeboat.temporalAddress, ...more.env } };
+}
+
+function run(words: string, more: CliOptions = {}): Promise<Answer> {
+  return folder.json(['--config', lifeboat.setting.configFile, ...words.split(' ')], options(more));
+}
+
+async function done<T>(words: string): Promise<T & Document> {
+  const { code, document } = await run(words);
+  assert.equal(code, 0, JSON.stringify(document));
+  return document as T & Document;
+}
+
+async function fails(words: string, kind: ErrorName, code = 1, more: CliOptions = {}): Promise<Document> {
+  const { code: actual, document } = await run(words, more);
+  assert.equal(document.error?.code, errorKind(kind).code, JSON.stringify(document));
+  assert.equal(actual, code);
+  return document;
+}
+
+before(async () => {
+  lifeboat = await startLifeboat();
+  folder = await cliFolder();
+  const silent = `mongodb://127.0.0.1:${await freePort()}/?replicaSet=none`;
+  await lifeboat.configure({ shop: lifeboat.source.uri, unset: '${LIFEBOAT_TEST_UNSET}', silent });
+  const collection = lifeboat.source.client.db('shop').collection('orders');
+  await collection.insertMany(Array.from({ length: 500 }, (_, n) => ({ n })));
+  const { code, document } = await run('backup start shop --wait --timeout 2m');
+  assert.equal(code, 0, JSON.stringify(document));
+  assert.equal(document['workflowId'], 'backup/shop');
+  assert.equal(document['phase'], 'routine');
+  snapshot = await done<SnapshotSummary>('snapshots create shop --wait --timeout 2m');
+});
+
+after(async () => {
+  await lifeboat?.[Symbol.asyncDispose]();
+  await folder?.[Symbol.asyncDispose]();
+});
+
+// One after the other: they share the one backup.
+describe('a backup in routine operation', () => {
+  test('is not started twice', async () => {
+    await fails('backup start shop', 'BackupExists');
+  });
+
+  test('has a status of every promised field, also where no Temporal answers', async () => {
+    const env = { TEMPORAL_ADDRESS: `127.0.0.1:${await freePort()}` };
+    const { code, document } = await run('backup status shop', { env });
+    assert.equal(code, 0, JSON.stringify(document));
+    const { members, lastSnapshot, restorable, ...status } = document as unknown as BackupStatus;
+    assert.deepEqual(status, { deployment: 'shop', kind: 'replica-set', phase: 'routine', problem: null });
+    assert.deepEqual(Object.keys(members[0] ?? {}), [
+      'name',
+      'phase',
+      'appliedThrough',
+      'lagSeconds',
+      'daemon',
+      'progress',
+    ]);
+    assert.equal(members[0]?.name, 'rs0');
+    assert.ok(lastSnapshot && restorable.length > 0);
+    const all = await done<{ deployments: BackupStatus[] }>('backup status');
+    assert.ok(all.deployments.some(({ deployment, phase }) => deployment === 'shop' && phase === 'routine'));
+  });
+
+  test('its snapshots are created, listed and shown with the same fields', async () => {
+    assert.deepEqual(Object.keys(snapshot).sort(), [
+      ...['deployment', 'durationMs', 'id', 'logicalBytes', 'newBlocks', 'newStoredBytes', 'optime', 'reusedBlocks'],
+      'wallTime',
+    ]);
+    const { snapshots } = await done<{ snapshots: SnapshotSummary[] }>('snapshots list shop');
+    assert.deepEqual(
+      snapshots.find(({ id }) => id === snapshot.id),
+      snapshot,
+    );
+    assert.deepEqual(await done(`snapshots show ${snapshot.id}`), snapshot);
+    await fails('snapshots show nothing', 'UnknownSnapshot');
+  });
+
+  test('a snapshot that is not waited for answers where it runs', async () => {
+    const { workflowId, runId, id } = await done<Record<string, string>>('snapshots create shop');
+    assert.equal(workflowId, `snapshot/shop/${id}`);
+    assert.match(String(runId), /^[0-9a-f-]{36}$/);
+    // Nor is one that is waited for, longer than was said.
+    await fails('snapshots create shop --wait --timeout 1ms', 'TimedOut');
+  });
+
+  test('verification reads every block', async () => {
+    const { ok, blocksChecked, problems } = await done<VerifyResult>(`snapshots verify ${snapshot.id}`);
+    assert.deepEqual([ok, problems], [true, []]);
+    assert.ok(blocksChecked > 0);
+  });
+
+  test('a restore to a relative path goes beside the caller, and a second one there is refused', async () => {
+    const words = `restore shop --snapshot ${snapshot.id} --to dir:restored --wait --timeout 2m`;
+    const summary = await done<RestoreSummary>(words);
+    assert.equal(summary.destination, `dir:${join(folder.path, 'restored')}`);
+    assert.deepEqual([summary.verified, summary.optime], [true, snapshot.optime]);
+    await access(join(folder.path, 'restored', 'WiredTiger.wt'));
+    const { id } = (await fails(words, 'TargetNotEmpty')) as { id?: string };
+    const shown = await done<Record<string, unknown>>(`restores show ${id}`);
+    assert.equal(shown['state'], 'failed');
+    const { restores } = await done<{ restores: { id: string; state: string }[] }>('restores list');
+    assert.deepEqual(
+      [summary.id, id].map((each) => restores.find((listed) => listed.id === each)?.state),
+      ['done', 'failed'],
+    );
+    await fails(`restores cancel ${summary.id}`, 'UnknownRestore');
+  });
+
+  test('a restore of what is not there, of another deployment, or by nobody is refused', async () => {
+    await fails('restore shop --snapshot nothing --to dir:/x', 'UnknownSnapshot');
+    await fails(`restore silent --snapshot ${snapshot.id} --to dir:/x`, 'UnknownSnapshot');
+    await fails(`restore shop --snapshot ${snapshot.id} --to dir:/x --daemon nobody`, 'DaemonUnknown');
+  });
+
+  test('a relative path is refused when the daemon runs on another machine', async () => {
+    await lifeboat.stores.daemons.insertOne({
+      _id: 'far-away',
+      host: 'elsewhere.example',
+      pid: 1,
+      version: '0',
+      taskQueue: 'lifeboat.daemon.far-away',
+      startedAt: new Date(),
+      seenAt: new Date(),
+    });
+    const words = `restore shop --snapshot ${snapshot.id} --to dir:here --daemon far-away`;
+    const { error } = await fails(words, 'BadUsage', 2);
+    assert.match(error?.message ?? '', /"here" is relative, and daemon far-away runs on elsewhere.example/);
+  });
+
+  test('a restore that waits for its daemon is cancelled by its id', async () => {
+    const words = `restore shop --snapshot ${snapshot.id} --to dir:${join(folder.path, 'never')} --daemon far-away`;
+    const { id, workflowId } = await done<Record<string, string>>(words);
+    await done(`restores cancel ${id}`);
+    const { events } = await lifeboat.client.workflow.getHandle(String(workflowId)).fetchHistory();
+    assert.ok(events?.some((event) => event.workflowExecutionCancelRequestedEventAttributes));
+  });
+
+  test('is paused and resumed, and what it needs meanwhile says so', async () => {
+    const paused = await done<Record<string, unknown>>('backup pause shop --reason test');
+    assert.deepEqual([paused['phase'], paused['deployment'], paused['id']], ['paused', 'shop', 'shop']);
+    await fails('snapshots create shop', 'BackupNotRunning');
+    const resumed = await done<Record<string, unknown>>('backup resume shop');
+    assert.equal(resumed['phase'], 'routine');
+  });
+});
+
+describe('a backup that cannot begin', () => {
+  test('is told at once, with what is wrong and where it ran', async () => {
+    const document = await fails('backup start unset', 'SecretMissing');
+    assert.equal(document['workflowId'], 'backup/unset');
+    assert.match(document.error?.message ?? '', /LIFEBOAT_TEST_UNSET/);
+    assert.equal((await fails('backup start unset --wait', 'SecretMissing'))['id'], 'unset');
+  });
+
+  test('is left by Ctrl-C with exit code 130, and goes on until it is stopped', async () => {
+    const left = await fails('backup start silent --wait', 'Interrupted', 130, {
+      interruptAt: /the backup of silent: /,
+    });
+    assert.equal(left['workflowId'], 'backup/silent');
+    await fails('deployments remove silent', 'DeploymentBusy');
+    await done('backup stop silent');
+    await fails('backup stop silent', 'NoBackup');
+    await done('deployments remove silent');
+    assert.doesNotMatch(await readFile(lifeboat.setting.configFile, 'utf8'), /"silent"/);
+  });
+
+  test('says that it was never started, to whoever asks', async () => {
+    await writeFile(join(folder.path, 'never.yaml'), await readFile(lifeboat.setting.configFile));
+    await done('--config never.yaml deployments add never --uri-env NEVER');
+    await fails('--config never.yaml backup status never', 'NoBackup');
+    await fails('backup status nobody', 'UnknownDeployment', 2);
+    await fails('backup pause never', 'NoBackup');
+  });
+});
