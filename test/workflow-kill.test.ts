@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { fromStoredPosition } from '../src/mongo/positions.ts';
 import type { RestoreSummary, SnapshotSummary, VerifyResult } from '../src/shared/messages.ts';
 import { TASK_QUEUE } from '../src/shared/names.ts';
-import { compareOptimes } from '../src/shared/optime.ts';
+import { compareOptimes, type Optime } from '../src/shared/optime.ts';
 import type { MemberRecord } from '../src/stores/records.ts';
 import { startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
 import { until } from './support/replica-set.ts';
@@ -115,17 +115,20 @@ test('killed while entries are applied, it goes on from where the head durably s
       await items.updateOne({ _id: n % DOCUMENTS }, { $inc: { count: 1 } });
     }
   })();
-  const { head: atStart } = await member();
+  const applied = async (): Promise<Optime> => {
+    const { head } = await member();
+    assert.ok(head);
+    return fromStoredPosition(head.appliedThrough).ts;
+  };
+  const atStart = await applied();
+  let atKill = atStart;
   await killInside(
     'apply',
     async () => {
-      const { head } = await member();
-      return head !== null && atStart !== null && head.appliedThrough.ts.gt(atStart.appliedThrough.ts);
+      atKill = await applied();
+      return compareOptimes(atKill, atStart) > 0;
     },
-    async () => {
-      const { head, seen } = await member();
-      return head !== null && seen !== null && head.at > seen.at;
-    },
+    async () => compareOptimes(await applied(), atKill) > 0,
   );
   writing.abort();
   await writers;

@@ -1,19 +1,22 @@
 /** The life of one backup, on a real Temporal server, a real source and store, and a worker in a process of its own. */
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
+import { mongodOn } from '../src/mongod/process.ts';
 import { errorKind } from '../src/shared/errors.ts';
 import type { RestoreSummary, SnapshotSummary, VerifyResult } from '../src/shared/messages.ts';
 import { SearchAttribute, TASK_QUEUE } from '../src/shared/names.ts';
 import { compareOptimes, ZERO_OPTIME, type Optime } from '../src/shared/optime.ts';
 import type { LifecycleStatus } from '../src/workflows/messages.ts';
+import { workerFile } from '../src/worker.ts';
 import type { backup } from '../src/workflows/index.ts';
 import { command, startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
 import { recordHistory } from './support/histories.ts';
 import { until } from './support/replica-set.ts';
-import { endHead } from './support/worker.ts';
+import { headPath } from './support/worker.ts';
 
 let lifeboat: TestLifeboat;
 let handle: WorkflowHandle<typeof backup>;
@@ -183,12 +186,24 @@ test('a stopped backup ends, keeps what it has, and goes on from there when it i
   assert.ok((again?.owner.epoch ?? 0) > (before?.owner.epoch ?? 0));
 });
 
+test('a worker that is told to end closes its head and leaves nothing behind', async () => {
+  const { home } = lifeboat.setting;
+  const dbpath = headPath(home, 'shop', 'rs0');
+  assert.ok(await mongodOn(dbpath));
+  assert.equal(await lifeboat.worker().end(), 0);
+  assert.equal(await mongodOn(dbpath), undefined);
+  assert.equal(existsSync(workerFile(home)), false);
+  await insert('while no worker runs');
+  const written = await majorityNow();
+  await lifeboat.restartWorker();
+  await untilApplied(written);
+});
+
 test('a lost head needs a resync, which makes a new initial sync and keeps the snapshots', async () => {
   const { home } = lifeboat.setting;
   await command(handle, 'pause');
   const before = await lifeboat.stores.members.findOne({ deployment: 'shop' });
   await lifeboat.worker().end();
-  await endHead(home, 'shop', 'rs0');
   await rm(join(home, 'daemon', 'heads'), { recursive: true });
   await lifeboat.restartWorker();
   await assert.rejects(command(handle, 'resume'));

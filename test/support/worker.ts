@@ -80,7 +80,12 @@ export async function startWorker(setting: WorkerSetting): Promise<WorkerProcess
   };
 }
 
+/** The dbpath of a head. */
+export function headPath(home: string, deployment: string, member: string): string {
+  return join(home, 'daemon', 'heads', deployment, member, 'db');
+}
+
 /** Ends the head that a killed worker left. */
 export async function endHead(home: string, deployment: string, member: string): Promise<void> {
-  await endMongodOn(join(home, 'daemon', 'heads', deployment, member, 'db'), 5_000);
+  await endMongodOn(headPath(home, deployment, member), 5_000);
 }
