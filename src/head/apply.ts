@@ -15,10 +15,11 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { compareOptimes, samePosition, type Position } from '../shared/optime.ts';
 import { namespaceRule, splitNamespace } from '../source/namespaces.ts';
-import { bytesOf, OpBatch, type BatchOp, type OpTarget } from './batch.ts';
+import { bytesOf, fitsOneBatch, OpBatch, type BatchOp, type OpTarget } from './batch.ts';
 import type { HeadCollection } from './catalog.ts';
 import { applyCommand } from './ddl.ts';
 import { innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
+import { exactly, hasZeroTimestamp, isStoredAsGiven } from './exact.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
 import { actionFor } from './oplog-table.ts';
 import type { OpenHead } from './open-head.ts';
@@ -115,7 +116,7 @@ export class Applier {
   #handle(entry: OplogEntry): Promise<void> | undefined {
     switch (actionFor(entry)) {
       case 'crud':
-        return this.#add([entry], entry);
+        return this.#isExactWhole(entry) ? this.#add([entry], entry) : this.#marked([entry], entry);
       case 'operations':
         return this.#operations(entry);
       case 'commit':
@@ -149,8 +150,8 @@ export class Applier {
   #unit(operations: readonly OplogEntry[], at: OplogEntry): Promise<void> | undefined {
     const flat = operations.flatMap((one) => this.#unrolled(one, at));
     const bytes = flat.reduce((sum, one) => sum + bytesOf(one), 0);
-    const whole = flat.every((one) => actionFor(one, at) === 'crud') && new OpBatch().fits(flat.length, bytes);
-    return whole ? this.#add(flat, at, bytes) : this.#marked(flat, at);
+    const areExact = flat.every((one) => actionFor(one, at) === 'crud' && this.#isExactWhole(one));
+    return areExact && fitsOneBatch(flat.length, bytes) ? this.#add(flat, at, bytes) : this.#marked(flat, at);
   }
 
   #unrolled(operation: OplogEntry, at: OplogEntry): OplogEntry[] {
@@ -162,6 +163,12 @@ export class Applier {
 
   get #tolerant(): boolean {
     return !this.#marking && isTolerant(this.#head.record);
+  }
+
+  /** Whether an operation stores the same bytes in an `applyOps` that is all or nothing. */
+  #isExactWhole({ op, buffer, oStart }: OplogEntry): boolean {
+    if (op === 'i') return isStoredAsGiven(buffer, oStart);
+    return op === 'd' || !hasZeroTimestamp(buffer, oStart);
   }
 
   // ---- the whole road -------------------------------------------------------------------------------------------
@@ -292,7 +299,7 @@ export class Applier {
       const stopped = reply.code === SOME_FAILED ? undefined : results.length - 1;
       for (const [index, ok] of results.entries()) {
         const op = ops[index];
-        if (!ok && op && index !== stopped) await this.#tolerate(op);
+        if (!ok && op && index !== stopped) await this.#tolerate(op, reply);
       }
       if (stopped === undefined) return;
       // The rest was not tried. What `message` leaves out is gone from the batch, so it counts from 0 again.
@@ -304,17 +311,15 @@ export class Applier {
   }
 
   /** An operation that was tried and failed. */
-  async #tolerate(op: BatchOp): Promise<void> {
+  async #tolerate(op: BatchOp, reply: Reply): Promise<void> {
     // An update of a document that a later entry deletes, and that was copied after that.
-    if (op.entry.op === 'u' && !op.entry.upsert) return;
-    const reply = await this.#alone(op);
-    if (!reply.ok && reply.code !== NAMESPACE_NOT_FOUND) await this.#retried(op, reply);
+    if (op.entry.op !== 'u' || op.entry.upsert) await this.#retried(op, reply);
   }
 
   async #alone(op: BatchOp): Promise<Reply> {
     const single = new OpBatch();
     single.add(op);
-    const reply = await this.#head.socket.send(single.message({ atomic: true }));
+    const reply = await this.#head.socket.send(single.message({ atomic: false }));
     if (!reply.ok) this.#head.refuseTrouble(reply);
     return reply;
   }
@@ -326,7 +331,7 @@ export class Applier {
       if (which === isUnique && reply.code !== DUPLICATE_KEY) continue;
       if (!(await this.#putOff(op.target, which))) continue;
       reply = await this.#alone(op);
-      if (reply.ok || reply.code === 218) return;
+      if (reply.ok || (reply.code === SOME_FAILED && op.entry.op === 'u' && !op.entry.upsert)) return;
     }
     const what = `an operation "${op.entry.op}" on ${op.entry.ns}: the head answered ${reply.code} ${reply.codeName}`;
     await this.#head.diverged(positionOf(op.at), what);
@@ -387,7 +392,7 @@ export class Applier {
       else await this.#sendStrict(batch);
       batch.clear();
     };
-    for (const entry of operations) {
+    for (const entry of operations.flatMap(exactly)) {
       if (actionFor(entry, at) !== 'crud') {
         await send();
         await applyCommand(head, entry, at, tolerant);

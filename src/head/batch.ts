@@ -27,6 +27,11 @@ const MAX_OPS = 5_000;
 const OVERHEAD = 64;
 const FIRST_BYTES = 1024 * 1024;
 
+/** Whether operations of so many bytes fit one command. */
+export function fitsOneBatch(ops: number, bytes: number): boolean {
+  return ops <= MAX_OPS && (ops === 1 || bytes <= MAX_BYTES);
+}
+
 export class OpBatch {
   #buffer = Buffer.allocUnsafe(FIRST_BYTES);
   #end = 0;
@@ -50,7 +55,7 @@ export class OpBatch {
   fits(ops: number, bytes: number): boolean {
     if (this.#isSealed) return false;
     return this.isEmpty
-      ? ops <= MAX_OPS && (ops === 1 || bytes <= MAX_BYTES)
+      ? fitsOneBatch(ops, bytes)
       : this.#ops.length + ops <= MAX_OPS && this.#end + bytes <= MAX_BYTES;
   }
 

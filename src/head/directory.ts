@@ -42,7 +42,7 @@ export async function takeDirectory(directory: HeadDirectory, identity: HeadIden
   }
   if (!isSameSet(owner.identity, identity)) throw foreign(directory, identity);
   const sameSync = owner.identity.incarnation === identity.incarnation;
-  // An incarnation is an ObjectId: a later one is larger.
+  // A later incarnation is larger: see newIncarnation.
   if (sameSync ? owner.epoch > epoch : owner.identity.incarnation > identity.incarnation) throw superseded(identity);
   await writeOwner(directory, { identity, epoch });
   if (!sameSync) await clearDirectory(directory);

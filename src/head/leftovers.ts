@@ -2,7 +2,7 @@
 import { namespaceOf } from './catalog.ts';
 import type { OpenHead } from './open-head.ts';
 import { succeeded } from './socket.ts';
-import { SCRATCH_DB } from './views.ts';
+import { scratchDatabase } from './views.ts';
 
 /**
  * A server that makes or renames a collection moves one that has the name out of the way (create_collection.cpp,
@@ -18,8 +18,9 @@ const MOVED_AWAY = /^tmp[A-Za-z0-9]{5}\.(create|rename)$/;
  */
 export async function removeLeftovers(head: OpenHead, listed: ReadonlySet<string>): Promise<number> {
   const { socket, catalog } = head;
+  const scratch = scratchDatabase(head);
   const leftovers = [...catalog.collections].filter(({ uuid, db, name }) => {
-    return !listed.has(uuid) && (db === SCRATCH_DB || MOVED_AWAY.test(name));
+    return !listed.has(uuid) && (db === scratch || MOVED_AWAY.test(name));
   });
   for (const collection of leftovers) {
     const reply = await socket.command(collection.db, { drop: collection.name });

@@ -13,6 +13,7 @@ import {
 } from './bytes.ts';
 import { namespaceOf, type HeadCollection } from './catalog.ts';
 import type { OplogEntry } from './entry.ts';
+import { exactly, isStoredAsGiven } from './exact.ts';
 import { indexName, isSecondary } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
 import { succeeded } from './socket.ts';
@@ -103,7 +104,7 @@ export async function loadDocuments(head: OpenHead, target: OpTarget, documents:
     const length = documentLength(documents, at);
     const one = documents.subarray(at, at + length);
     at += length;
-    if (!('db' in target) || !insertKeeps(one)) {
+    if (!('db' in target) || !isStoredAsGiven(one, 0)) {
       exact.push(one);
       continue;
     }
@@ -115,19 +116,6 @@ export async function loadDocuments(head: OpenHead, target: OpTarget, documents:
   await applyDocuments(head, target, exact);
 }
 
-/** True when an insert stores the document as it is: `_id` comes first and no field is a Timestamp(0,0). */
-function insertKeeps(one: Buffer): boolean {
-  // type, "_id\0"
-  if (one.length < 9 || one.readUInt32LE(5) !== ID_NAME) return false;
-  for (const { type, valueStart } of elements(one)) {
-    if (type === BsonType.timestamp && one.readUInt32LE(valueStart) === 0 && one.readUInt32LE(valueStart + 4) === 0) {
-      return false;
-    }
-  }
-  return true;
-}
-
-const ID_NAME = Buffer.from('_id\0', 'latin1').readUInt32LE(0);
 const INVALID_NAMESPACE = 73;
 
 /** Gives the documents that were refused: there already, or not allowed to a client. */
@@ -153,6 +141,9 @@ async function insertDocuments(head: OpenHead, target: OpTarget, documents: read
   return refused;
 }
 
+/** More than an operation takes besides its document, and the one that takes another away before it. */
+const ROOM = 4_096;
+
 async function applyDocuments(head: OpenHead, target: OpTarget, documents: readonly Buffer[]): Promise<void> {
   const batch = new OpBatch();
   const send = async (): Promise<void> => {
@@ -163,9 +154,8 @@ async function applyDocuments(head: OpenHead, target: OpTarget, documents: reado
     batch.clear();
   };
   for (const one of documents) {
-    if (!batch.fits(1, one.length + 100)) await send();
-    const entry = insertEntry(one);
-    batch.add({ entry, at: entry, target });
+    if (!batch.isEmpty && !batch.fits(2, one.length + ROOM)) await send();
+    for (const entry of exactly(insertEntry(one))) batch.add({ entry, at: entry, target });
   }
   await send();
 }

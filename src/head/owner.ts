@@ -65,7 +65,7 @@ export interface HeadAttempt {
 /** The owners there are in this process, by directory: a newer one supersedes the older. */
 const owners = new Map<string, HeadOwner>();
 
-export class HeadOwner {
+export class HeadOwner implements AsyncDisposable {
   readonly #options: HeadOptions;
   readonly #directory: HeadDirectory;
   readonly #turns = new Turns();
@@ -158,6 +158,10 @@ export class HeadOwner {
       this.#close();
       await this.#stop();
     });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 
   /** Ends the mongod and removes the head's directory. */

@@ -17,21 +17,25 @@ export interface ViewToMake {
   readonly options: Buffer;
 }
 
-/** On the head alone, and only while a time-series view is asked what it looks like. */
-export const SCRATCH_DB = 'lifeboat_scratch';
+/**
+ * A database on the head alone, and only while a time-series view is asked what it looks like. No source has one of
+ * this name: the id in it was made for this initial sync.
+ */
+export function scratchDatabase({ identity }: OpenHead): string {
+  return `lifeboat_${identity.incarnation}`;
+}
 
 /** Makes views; those that are there are made again. The databases' `system.views` must be there. */
 export async function makeViews(head: OpenHead, views: readonly ViewToMake[]): Promise<void> {
   for (const view of views) {
     const target = head.catalog.named(`${view.db}.system.views`);
     if (!target) throw new LifeboatError('Internal', `database ${view.db} has views, but no system.views`);
-    await loadDocuments(head, target, await viewDocument(head.socket, view));
+    await loadDocuments(head, target, await viewDocument(head, view));
   }
-  await dropScratch(head.socket);
 }
 
-async function viewDocument(socket: HeadSocket, { db, name, type, options }: ViewToMake): Promise<Buffer> {
-  const definition = type === 'view' ? options : await timeseriesDefinition(socket, name, options);
+async function viewDocument(head: OpenHead, { db, name, type, options }: ViewToMake): Promise<Buffer> {
+  const definition = type === 'view' ? options : await timeseriesDefinition(head, name, options);
   const fields = new Map([...elements(definition)].map((one) => [elementName(definition, one), one]));
   const kept = ['viewOn', 'pipeline', 'collation'].flatMap((field) => {
     const found = fields.get(field);
@@ -44,21 +48,24 @@ async function viewDocument(socket: HeadSocket, { db, name, type, options }: Vie
  * The document of the view in front of a time-series collection. Its pipeline is the server's own business: a collection
  * with the same options is made in a scratch database, and the document read there.
  */
-async function timeseriesDefinition(socket: HeadSocket, name: string, options: Buffer): Promise<Buffer> {
+async function timeseriesDefinition(head: OpenHead, name: string, options: Buffer): Promise<Buffer> {
+  const { socket } = head;
+  const scratch = scratchDatabase(head);
   const what = `making the view of the time-series collection ${name}`;
-  await dropScratch(socket);
+  // An attempt that died may have left it.
+  await drop(socket, scratch);
   const created = [...elements(options)].map((one) => elementBytes(options, one));
-  succeeded(await socket.raw(SCRATCH_DB, document(stringElement('create', name), ...created)), what);
-  const { body } = succeeded(await socket.command(SCRATCH_DB, { find: 'system.views' }), what);
+  succeeded(await socket.raw(scratch, document(stringElement('create', name), ...created)), what);
+  const { body } = succeeded(await socket.command(scratch, { find: 'system.views' }), what);
   const cursor = findElement(body, 'cursor');
   const batch = cursor && findElement(body, 'firstBatch', cursor.valueStart);
   const [found] = batch ? [...elements(body, batch.valueStart)] : [];
   if (found?.type !== BsonType.object) throw new LifeboatError('Internal', what);
   const bytes = Buffer.from(valueBytes(body, found));
-  await dropScratch(socket);
+  await drop(socket, scratch);
   return bytes;
 }
 
-async function dropScratch(socket: HeadSocket): Promise<void> {
-  succeeded(await socket.command(SCRATCH_DB, { dropDatabase: 1 }), 'dropping the scratch database');
+async function drop(socket: HeadSocket, database: string): Promise<void> {
+  succeeded(await socket.command(database, { dropDatabase: 1 }), 'dropping the scratch database');
 }
