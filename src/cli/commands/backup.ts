@@ -168,8 +168,10 @@ function notRoutine(name: string, phase: Phase, problem: Problem | null): Lifebo
   return new LifeboatError('WorkCancelled', `the backup of ${name} is ${phase}`);
 }
 
-async function lineOf(context: CliContext, name: string): Promise<string> {
+async function lineOf(context: CliContext, name: string): Promise<string | undefined> {
   const { phase, members, problem } = await withStores(context, (stores) => readStatus(stores, name));
+  // Any other phase ends the wait, or is what the stores remember of an earlier backup.
+  if (phase !== 'initial-sync' && phase !== 'paused') return undefined;
   const progress = members.flatMap((member) => (member.progress ? [progressText(member.progress)] : []));
   const trouble = problem ? [`${problem.code} ${problem.message}`] : [];
   return [phase, ...progress, ...trouble].join(': ');
