@@ -1,0 +1,44 @@
+/** Whether a server stores a document as it is given. */
+import { BsonType, documentLength, elements, findElement } from '../bson/raw.ts';
+import { document, elementBytes } from './bytes.ts';
+import type { OplogEntry } from './entry.ts';
+
+/** `_id` and a NUL, as the number they make. */
+const ID_NAME = Buffer.from('_id\0', 'latin1').readUInt32LE(0);
+const ZERO = Buffer.alloc(8);
+
+/**
+ * True when an `insert`, or an `applyOps` that is all or nothing, stores the document at `offset` as it is. Both move
+ * `_id` to the front and put the time of day in place of a Timestamp(0,0) at the top (insert.cpp, fixDocumentForInsert;
+ * tried on 6.0.5). An `applyOps` that is not all or nothing leaves every byte.
+ */
+export function isStoredAsGiven(buffer: Buffer, offset: number): boolean {
+  // Behind the length and the type of the first element stands its name.
+  return (
+    documentLength(buffer, offset) > 8 &&
+    buffer.readUInt32LE(offset + 5) === ID_NAME &&
+    !hasZeroTimestamp(buffer, offset)
+  );
+}
+
+/** Whether a field at the top of a document is a Timestamp(0,0). */
+export function hasZeroTimestamp(buffer: Buffer, offset: number): boolean {
+  // Much faster than looking at each field, and nearly always the answer.
+  if (!buffer.subarray(offset, offset + documentLength(buffer, offset)).includes(ZERO)) return false;
+  for (const { type, valueStart, end } of elements(buffer, offset)) {
+    if (type === BsonType.timestamp && buffer.subarray(valueStart, end).equals(ZERO)) return true;
+  }
+  return false;
+}
+
+/**
+ * The insert `entry` as operations that store its bytes even where a document of that `_id` is: what takes the place of
+ * another is changed as by `insert`, what is new is not.
+ */
+export function exactly(entry: OplogEntry): OplogEntry[] {
+  if (entry.op !== 'i' || isStoredAsGiven(entry.buffer, entry.oStart)) return [entry];
+  const id = findElement(entry.buffer, '_id', entry.oStart);
+  if (!id) return [entry];
+  const buffer = document(elementBytes(entry.buffer, id));
+  return [{ ...entry, op: 'd', buffer, oStart: 0, oEnd: buffer.length, o2Start: 0, o2End: 0, upsert: false }, entry];
+}
