@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import { ObjectId } from 'mongodb';
-import { claimBackup, claimDaemon, claimHead, createMember, fenceOf } from '../src/stores/claims.ts';
+import { claimBackup, claimDaemon, claimHead, createMember, fenceOf, newIncarnation } from '../src/stores/claims.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
 import { registerDaemon } from '../src/stores/daemons.ts';
 import { readMember, updateMember } from '../src/stores/members.ts';
@@ -126,4 +126,12 @@ test('other work goes to the daemon that was asked for, if there ever was one', 
   await assert.rejects(claimDaemon(stores, 'd1', 'd2'), fails('DaemonUnknown'));
   await registerDaemon(stores, { id: 'd2', host: 'h', pid: 1, version: '0' });
   assert.equal((await claimDaemon(stores, 'd1', 'd2')).taskQueue, 'lifeboat.daemon.d2');
+});
+
+test('a later initial sync has the larger id, within one second and after a clock was set back', () => {
+  const now = new Date('2026-01-01T00:00:00Z');
+  const first = newIncarnation(now);
+  for (const later of [now, new Date('2025-01-01T00:00:00Z'), new Date('2026-02-01T00:00:00Z')]) {
+    assert.ok(newIncarnation(later, first).toHexString() > first.toHexString());
+  }
 });

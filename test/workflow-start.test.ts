@@ -53,6 +53,12 @@ test('a workflow refuses input that is not the one JSON object it takes, and say
   }
 });
 
+test('a workflow type that is not built yet is refused by its code, not left with a failing task', async () => {
+  for (const type of ['checkpoint', 'groom', 'scheduleGrooms', 'applyRetention']) {
+    await failsWith('NotBuiltYet', run(type, {}));
+  }
+});
+
 test('state that only a run of the workflow hands on is refused from outside', async () => {
   await failsWith('BadInput', run('backup', { deployment: 'shop', lifecycle: {} }));
 });

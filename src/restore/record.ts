@@ -60,7 +60,16 @@ export class RestoreRun {
       const record = await stores.restores.findOneAndUpdate(
         { _id, snapshot, destination },
         {
-          $setOnInsert: { deployment, startedAt: await stores.now(), stage: 'files', progress: null, summary: null },
+          $setOnInsert: {
+            deployment,
+            startedAt: await stores.now(),
+            endedAt: null,
+            state: 'running',
+            stage: 'files',
+            progress: null,
+            problem: null,
+            summary: null,
+          },
           $set: { daemon },
           $inc: { attempt: 1 },
         },

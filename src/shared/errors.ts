@@ -122,7 +122,7 @@ const kinds = {
     code: 'LB2007',
     owner: 'operator',
     retryable: false,
-    fix: 'The URI reaches another replica set than the one backed up: correct it, or start over with `lifeboat backup resync NAME`.',
+    fix: 'The URI reaches another replica set than the one that is backed up: correct it, or add the other set as a deployment of its own.',
   },
   OplogGap: {
     code: 'LB2008',

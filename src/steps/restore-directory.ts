@@ -39,7 +39,8 @@ const running = new Map<string, { readonly stop: AbortController; readonly gone:
  * Restores `snapshot` into `path`, proves it (hashes, a started mongod, `validate` of every collection) and hands it
  * over; until then mongod refuses to start on it.
  * @throws LifeboatError `TargetNotEmpty`, `TargetUnusable`, `UnknownSnapshot`, `BlockDamaged`, `BlockMissing`,
- *   `ManifestDamaged`, `RestoreProofFailed`; `TargetFull`, `ProofInterrupted`, `StoreUnavailable`, `FenceLost` (retryable)
+ *   `ManifestDamaged`, `RestoreProofFailed`; `FenceLost`; `TargetFull`, `ProofInterrupted`,
+ *   `StoreUnavailable` (retryable)
  */
 export async function restoreDirectory(
   ctx: StepContext,

@@ -37,7 +37,7 @@ export interface SnapshotParts {
 /**
  * Takes a snapshot at an optime at or after `minimum`. Run again after any failure it takes a new one, which finds the
  * blocks that are already stored.
- * @throws LifeboatError `SnapshotLockLost`, `FenceLost`, `HeadLost`, `StoreUnavailable`, `StoreFull` (all retryable)
+ * @throws LifeboatError `FenceLost`; `SnapshotLockLost`, `HeadLost`, `StoreUnavailable`, `StoreFull` (retryable)
  */
 export async function takeSnapshot(
   ctx: StepContext,

@@ -21,7 +21,7 @@ const MOST_PROBLEMS = 100;
 
 /**
  * Reads all of a snapshot. Damage is a result, not an error: each problem (at most 100) names snapshot, file and offset.
- * @throws LifeboatError `UnknownSnapshot`; `StoreUnavailable`, `FenceLost` (retryable)
+ * @throws LifeboatError `UnknownSnapshot`, `FenceLost`; `StoreUnavailable` (retryable)
  */
 export async function verifySnapshot(
   ctx: StepContext,

@@ -53,14 +53,15 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
       if (!record) return placed(request.claimant, null);
       const replacing = request.replace !== undefined && record.incarnation.toHexString() === request.replace;
       const daemon = await nextOwner(stores, record, request.claimant, replacing);
+      const claimedAt = await stores.now();
       const raised = await stores.members.findOneAndUpdate(
         { _id: record._id, incarnation: record.incarnation, 'owner.epoch': record.owner.epoch },
         {
           $set: {
-            owner: { daemon, epoch: record.owner.epoch + 1, claimedAt: await stores.now() },
+            owner: { daemon, epoch: record.owner.epoch + 1, claimedAt },
             ...(replacing
               ? {
-                  incarnation: new ObjectId(),
+                  incarnation: newIncarnation(claimedAt, record.incarnation),
                   phase: 'initial-sync',
                   sync: null,
                   head: null,
@@ -75,6 +76,18 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
       if (raised) return placed(daemon, claimOf(raised));
     }
   });
+}
+
+/**
+ * The id of a new initial sync. Later ones are larger, because a head's directory tells by that which of two is newer:
+ * the seconds in it are the blockstore's, and past those of the one it replaces, whatever clock made that.
+ */
+export function newIncarnation(now: Date, replaced?: ObjectId): ObjectId {
+  const seconds = Math.floor(now.getTime() / 1000);
+  const after = replaced ? Math.floor(replaced.getTimestamp().getTime() / 1000) + 1 : 0;
+  const bytes = Buffer.from(new ObjectId().id);
+  bytes.writeUInt32BE(Math.max(seconds, after), 0);
+  return new ObjectId(bytes);
 }
 
 /** Who owns the member next. Starting over needs nothing of the old owner's disk, so a lost owner is replaced then. */
@@ -98,14 +111,15 @@ export interface NewMember {
  */
 export async function createMember(stores: Stores, member: NewMember): Promise<MemberClaim> {
   const { deployment, source, daemon, phase } = member;
+  const claimedAt = await storing(`claiming ${deployment}`, () => stores.now());
   const record: MemberRecord = {
     _id: memberKey(deployment, source.setName),
     deployment,
     member: source.setName,
     phase,
     source,
-    incarnation: new ObjectId(),
-    owner: { daemon, epoch: 1, claimedAt: await storing(`claiming ${deployment}`, () => stores.now()) },
+    incarnation: newIncarnation(claimedAt),
+    owner: { daemon, epoch: 1, claimedAt },
     sync: null,
     head: null,
     seen: null,

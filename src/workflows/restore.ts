@@ -3,6 +3,7 @@ import { CancellationScope, isCancellation, setCurrentDetails, workflowInfo } fr
 import type { DaemonActivities, RestoreWork } from '../activities/types.ts';
 import type { Problem, RestoreInput, RestoreSummary } from '../shared/messages.ts';
 import { workflowIdOf } from '../shared/names.ts';
+import { reclaiming } from './claiming.ts';
 import { castFailure, failingWithCode, failureOf } from './failures.ts';
 import { restorePlanOf } from './input.ts';
 import { onDaemon, shared } from './options.ts';
@@ -22,7 +23,7 @@ export async function restore(input: RestoreInput): Promise<RestoreSummary> {
   );
   const activities = onDaemon(taskQueue);
   try {
-    const summary = await activities.restoreDirectory(work);
+    const summary = await reclaiming(() => activities.restoreDirectory(work));
     setCurrentDetails(`${what}: done, ${summary.bytes} bytes, proven.`);
     return summary;
   } catch (error) {

@@ -1,39 +1,30 @@
 /** Workflow `snapshot`: one snapshot of a backup in routine operation, at or after the moment it was asked for. */
-import { isCancellation, setCurrentDetails, sleep } from '@temporalio/workflow';
+import { setCurrentDetails } from '@temporalio/workflow';
 import type { MemberWork } from '../activities/types.ts';
 import type { SnapshotInput, SnapshotSummary } from '../shared/messages.ts';
 import { formatOptime, type Optime } from '../shared/optime.ts';
-import { castFailure, failureOf, isKind } from './failures.ts';
+import { reclaiming } from './claiming.ts';
 import { deploymentField, fieldsOf } from './input.ts';
 import { onDaemon, shared } from './options.ts';
 import { tagDeployment } from './tags.ts';
-
-const RECLAIM_PAUSE = '2 seconds';
 
 export async function snapshot(input: SnapshotInput): Promise<SnapshotSummary> {
   const deployment = deploymentField('snapshot', fieldsOf('snapshot', input, ['deployment']));
   tagDeployment(deployment);
   let minimum: Optime | undefined;
-  for (;;) {
-    try {
-      setCurrentDetails(`**${deployment}**: looking for the daemon that owns its head.`);
-      const { taskQueue, member } = await shared().claim({ purpose: 'head', deployment });
-      if (!member) throw new Error('a running backup has a member');
-      const daemon = onDaemon(taskQueue);
-      const work: MemberWork = { deployment, member };
-      // Asked for once: a snapshot that has to be taken again may be newer, and never need be.
-      minimum ??= await daemon.majorityOptime(work);
-      setCurrentDetails(
-        `**${deployment}**: a snapshot at or after ${formatOptime(minimum)}, on the task queue \`${taskQueue}\`.`,
-      );
-      const summary = await daemon.takeSnapshot({ ...work, minimum, first: false });
-      setCurrentDetails(`**${deployment}**: snapshot \`${summary.id}\` at ${formatOptime(summary.optime)}.`);
-      return summary;
-    } catch (error) {
-      const failure = failureOf(error);
-      // The backup was claimed anew under the snapshot: claim the head again, or learn that it does not run any more.
-      if (isCancellation(error) || !failure || !isKind(failure, 'FenceLost')) throw castFailure(error);
-      await sleep(RECLAIM_PAUSE);
-    }
-  }
+  return reclaiming(async () => {
+    setCurrentDetails(`**${deployment}**: looking for the daemon that owns its head.`);
+    const { taskQueue, member } = await shared().claim({ purpose: 'head', deployment });
+    if (!member) throw new Error('a running backup has a member');
+    const daemon = onDaemon(taskQueue);
+    const work: MemberWork = { deployment, member };
+    // Asked for once: a snapshot that has to be taken again may be newer, and never need be.
+    minimum ??= await daemon.majorityOptime(work);
+    setCurrentDetails(
+      `**${deployment}**: a snapshot at or after ${formatOptime(minimum)}, on the task queue \`${taskQueue}\`.`,
+    );
+    const summary = await daemon.takeSnapshot({ ...work, minimum, first: false });
+    setCurrentDetails(`**${deployment}**: snapshot \`${summary.id}\` at ${formatOptime(summary.optime)}.`);
+    return summary;
+  });
 }

@@ -1,0 +1,23 @@
+/** Working under a claim or a lease that can be lost, and is then simply taken again. */
+import { isCancellation, sleep } from '@temporalio/workflow';
+import { castFailure, failureOf, isKind } from './failures.ts';
+
+/** Between two tries, so that rivals do not spin. */
+const RECLAIM_PAUSE = '2 seconds';
+
+/**
+ * Runs `work`, which claims what it needs, until it ends otherwise than by a lost fence: another claim was made over
+ * its own, or the store was away for longer than its lease lives.
+ * @throws ApplicationFailure with the code of what failed it
+ */
+export async function reclaiming<T>(work: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      const failure = failureOf(error);
+      if (isCancellation(error) || !failure || !isKind(failure, 'FenceLost')) throw castFailure(error);
+      await sleep(RECLAIM_PAUSE);
+    }
+  }
+}
