@@ -21,8 +21,8 @@ export interface ViewToMake {
  * A database on the head alone, and only while a time-series view is asked what it looks like. No source has one of
  * this name: the id in it was made for this initial sync.
  */
-export function scratchDatabase({ identity }: OpenHead): string {
-  return `lifeboat_${identity.incarnation}`;
+export function scratchDatabase({ record }: OpenHead): string {
+  return `lifeboat_${record.identity.incarnation}`;
 }
 
 /** Makes views; those that are there are made again. The databases' `system.views` must be there. */
