@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { fromStoredPosition } from '../src/mongo/positions.ts';
+import { fromStoredPosition, fromTimestamp } from '../src/mongo/positions.ts';
 import type { RestoreSummary, SnapshotSummary, VerifyResult } from '../src/shared/messages.ts';
 import { TASK_QUEUE } from '../src/shared/names.ts';
 import { compareOptimes, type Optime } from '../src/shared/optime.ts';
@@ -132,6 +132,12 @@ test('killed while entries are applied, it goes on from where the head durably s
   );
   writing.abort();
   await writers;
+  const { lastWrite } = await lifeboat.source.client.db('admin').command({ hello: 1 });
+  await until(async () => {
+    const { phase, problem } = await lifeboat.status('shop');
+    assert.deepEqual([phase, problem], ['routine', null]);
+    return compareOptimes(await applied(), fromTimestamp(lastWrite.opTime.ts)) >= 0;
+  }, 'all that was written is applied');
 });
 
 test('killed while a snapshot is taken, it takes one at or after the moment it was asked for', async () => {
