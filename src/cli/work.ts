@@ -146,7 +146,9 @@ export async function follow<T>(
   ];
   if (timeout !== undefined) {
     leaving.push(
-      wait(timeout, { left: new LifeboatError('TimedOut', `${what} is still at work after ${duration(timeout)}; ${hint}`) }),
+      wait(timeout, {
+        left: new LifeboatError('TimedOut', `${what} is still at work after ${duration(timeout)}; ${hint}`),
+      }),
     );
   }
   for (const promise of leaving) promise.catch(() => undefined);
