@@ -141,6 +141,25 @@ test('a run that a later one of the same restore overtook stops before the later
   assert.equal(await countIn(request.path), DOCUMENTS);
 });
 
+test('another restore into the directory of one that runs is refused, and does that one no harm', async () => {
+  const request = { id: 'first', snapshot, path: join(folder.path, 'contested') };
+  const other = { ...request, id: 'second' };
+  let refused: Promise<void> | undefined;
+  const ctx = stepContext(new AbortController().signal, ({ stage }) => {
+    if (stage !== 'files') return;
+    refused ??= (async () => {
+      await assert.rejects(restoreDirectory(stepContext(), parts, other), (error) =>
+        isLifeboatError(error, 'TargetNotEmpty'),
+      );
+      await clearRestore(other);
+    })();
+    refused.catch(() => undefined);
+  });
+  await restoreDirectory(ctx, parts, request);
+  await refused;
+  assert.equal(await countIn(request.path), DOCUMENTS);
+});
+
 test('a restore that is taken back leaves an empty directory, and none of anybody else', async () => {
   const request = { id: 'taken-back', snapshot, path: join(folder.path, 'taken-back') };
   await crashOf({ step: 'restore', store: set.uri, request, dieAt: 'proof: validate' });

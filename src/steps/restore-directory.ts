@@ -33,7 +33,14 @@ export interface RestoreRequest {
  * begins, and no store can fence the file system: the retry ends it and waits until it is gone. Two processes never
  * meet here, because a daemon's folder is locked and a restore stays on its daemon's queue.
  */
-const running = new Map<string, { readonly stop: AbortController; readonly gone: Promise<unknown> }>();
+const running = new Map<string, Run>();
+
+interface Run {
+  /** Of the restore. */
+  readonly id: string;
+  readonly stop: AbortController;
+  readonly gone: Promise<unknown>;
+}
 
 /**
  * Restores `snapshot` into `path`, proves it (hashes, a started mongod, `validate` of every collection) and hands it
@@ -49,9 +56,12 @@ export async function restoreDirectory(
 ): Promise<RestoreSummary> {
   const stop = new AbortController();
   const earlier = running.get(request.path);
+  if (earlier && earlier.id !== request.id) {
+    throw new LifeboatError('TargetNotEmpty', `restore ${earlier.id} is being written to ${request.path}`);
+  }
   earlier?.stop.abort(new LifeboatError('FenceLost', `another run has taken over restore ${request.id}`));
   const work = (earlier?.gone ?? Promise.resolve()).then(() => restoreAlone(endedBy(stop.signal, ctx), parts, request));
-  const entry = { stop, gone: work.catch(() => undefined) };
+  const entry = { id: request.id, stop, gone: work.catch(() => undefined) };
   running.set(request.path, entry);
   try {
     return await work;
@@ -67,6 +77,7 @@ export async function restoreDirectory(
  */
 export async function clearRestore({ id, path }: Pick<RestoreRequest, 'id' | 'path'>): Promise<void> {
   const earlier = running.get(path);
+  if (earlier && earlier.id !== id) return;
   earlier?.stop.abort(new LifeboatError('FenceLost', `restore ${id} is being taken back`));
   await earlier?.gone;
   const target = new RestoreTarget(path, id);
