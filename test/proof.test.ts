@@ -381,8 +381,7 @@ test('an optime between the entries of one large transaction holds nothing of it
   await client.withSession((session) =>
     session.withTransaction(async () => {
       await client.db('large').createCollection('made inside', { session });
-      for (const n of [1, 2])
-        await client.db('large').collection<Document>('made inside').insertOne({ n, big }, { session });
+      for (const n of [1, 2]) await client.db('large').collection('made inside').insertOne({ n, big }, { session });
     }),
   );
   const entries = await client

@@ -55,7 +55,8 @@ export interface HeadAttempt {
   /**
    * Runs `work` when it is its turn. The head it is given is good for that turn only.
    * @throws LifeboatError `FenceLost` when the attempt was superseded; `HeadLost`, `DiskFull` (retryable) when the mongod
-   *   ended meanwhile: what `work` did has an unknown outcome, which the head itself finds out when it is opened again
+   *   ended meanwhile, or since an earlier turn: what was done then has an unknown outcome, and a head that is opened again
+   *   may stand before it, so that only a new attempt, which asks it where it stands, can go on
    */
   turn<T>(work: (head: OpenHead) => Promise<T>, signal?: AbortSignal): Promise<T>;
   /** The applier of this head, for use inside a turn: it remembers open transactions from turn to turn. */
@@ -108,8 +109,20 @@ export class HeadOwner implements AsyncDisposable {
 
   /** Begins an attempt; an earlier one of that purpose can change nothing any more. */
   attempt(purpose: HeadPurpose): HeadAttempt {
+    let first: OpenHead | undefined;
     const attempt: HeadAttempt = {
-      turn: (work, signal) => this.#turn(purpose, attempt, work, signal),
+      turn: (work, signal) =>
+        this.#turn(
+          purpose,
+          attempt,
+          (head) => {
+            first ??= head;
+            if (head !== first)
+              throw new LifeboatError('HeadLost', `the head of ${head.label} was opened anew meanwhile`);
+            return work(head);
+          },
+          signal,
+        ),
       applier: (head) => this.#applierOf(head),
     };
     this.#attempts.set(purpose, attempt);

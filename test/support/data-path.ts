@@ -271,7 +271,8 @@ export class DataPath implements AsyncDisposable {
       return await this.#attempt(step, AbortSignal.any([cut.signal, this.#closing.signal]));
     } catch (error) {
       if (cut.signal.aborted && !this.#closing.signal.aborted && isCut(error)) return undefined;
-      return excuse(error);
+      excuse(error);
+      return undefined;
     } finally {
       clearTimeout(timer);
     }

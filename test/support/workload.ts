@@ -121,7 +121,7 @@ const documentSteps: Record<string, { readonly weight: number; readonly step: St
       ),
   },
   addToSet: { weight: 3, step: (h) => h.items.updateOne(any(h), { $addToSet: { tags: `tag-${h.random.below(30)}` } }) },
-  rename: { weight: 2, step: (h) => h.items.updateOne(any(h), { $rename: { sku: 'sku' + h.random.below(3) } }) },
+  rename: { weight: 2, step: (h) => h.items.updateOne(any(h), { $rename: { sku: `sku${h.random.below(3)}` } }) },
   pipeline: {
     weight: 2,
     step: (h) =>
