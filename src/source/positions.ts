@@ -12,7 +12,8 @@ interface ServerOpTime {
 }
 
 interface Hello {
-  readonly lastWrite: { readonly opTime: ServerOpTime; readonly majorityOpTime: ServerOpTime };
+  /** Without `majorityOpTime` until a member that was just started hears of it. */
+  readonly lastWrite: { readonly opTime: ServerOpTime; readonly majorityOpTime?: ServerOpTime };
 }
 
 interface LastWrite {
@@ -29,11 +30,15 @@ const MAX_TIME_MS_EXPIRED = 50;
 /** InvalidOptions: what a server answers to a cluster time that it has never heard of. */
 const INVALID_OPTIONS = 72;
 
-/** `hello().lastWrite` of the primary, or of another member while there is none; of its own behind a client of one member. */
+/**
+ * `hello().lastWrite` of the primary, or of another member while there is none; of its own behind a client of one member.
+ * @throws LifeboatError `SourceNotReady`; the driver's errors
+ */
 export async function lastWrite(client: MongoClient, signal?: AbortSignal): Promise<LastWrite> {
   const options = { readPreference: ReadPreference.primaryPreferred, ...(signal ? { signal } : {}) };
   const hello = await run<Hello>(client.db('admin'), { hello: 1 }, options);
   const { opTime, majorityOpTime } = hello.lastWrite;
+  if (!majorityOpTime) throw new LifeboatError('SourceNotReady', 'a member does not know yet what is on a majority');
   return { last: fromStoredPosition(opTime), majority: fromStoredPosition(majorityOpTime) };
 }
 
