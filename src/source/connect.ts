@@ -57,6 +57,11 @@ export interface Source {
    * @throws LifeboatError `SourceUnavailable` when it does not answer or holds no data just now
    */
   pinned(host?: string): Promise<PinnedMember>;
+  /**
+   * Hosts of all members, but arbiters and hidden ones; behind a direct URI, its own alone.
+   * @throws LifeboatError `SourceUnavailable`
+   */
+  hosts(): Promise<readonly string[]>;
   /** The newest entry that is known to be on a majority: the primary's word, or another member's while there is none. */
   majorityPosition(): Promise<Position>;
   close(): Promise<void>;
@@ -104,6 +109,7 @@ export async function openSource({ name, uri, readFrom = 'secondaryPreferred' }:
       client,
       identity,
       pinned: (host) => pin({ name, uri, client, identity }, host),
+      hosts: () => allHosts(name, uri, client),
       majorityPosition: () => majorityPosition(name, client),
       close: () => client.close(),
     };
@@ -245,6 +251,20 @@ async function selectHost(name: string, uri: string, client: MongoClient): Promi
     return String(hello['me']);
   } catch (error) {
     throw castDriverError(error, 'source', `looking for a member of ${name}`);
+  }
+}
+
+async function allHosts(name: string, uri: string, client: MongoClient): Promise<readonly string[]> {
+  if (isDirect(uri)) return [await selectHost(name, uri, client)];
+  try {
+    const { hosts, passives = [] } = await run<{ hosts: string[]; passives?: string[] }>(
+      client.db('admin'),
+      { hello: 1 },
+      ANY_MEMBER,
+    );
+    return [...hosts, ...passives];
+  } catch (error) {
+    throw castDriverError(error, 'source', `looking for the members of ${name}`);
   }
 }
 

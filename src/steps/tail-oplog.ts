@@ -5,7 +5,7 @@ import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import type { Arrivals } from '../oplogstore/arrivals.ts';
 import { CHAIN_START, endOfChain } from '../oplogstore/batches.ts';
 import { BATCH_BYTES, ChainExtended, EntryWriter } from '../oplogstore/writer.ts';
-import { LifeboatError } from '../shared/errors.ts';
+import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import { compareOptimes, type Position } from '../shared/optime.ts';
 import { untilAborted } from '../shared/signals.ts';
 import { requireRecordedSet, type PinnedMember, type Source } from '../source/connect.ts';
@@ -67,7 +67,7 @@ export async function tailOplog(
     parts,
     begin: fromStoredPosition(sync.beginFetching),
     endAt: Date.now() + maxMs,
-    seen: new Seen(parts),
+    seen: new Seen(parts, ctx.signal),
     stored: (count) => {
       entries += count;
       arrivals.notify();
@@ -121,11 +121,9 @@ async function followOnce(following: Following): Promise<void> {
   const { stores, source, fence } = parts;
   const { incarnation, epoch } = fence;
   const end = await endOfChain(stores, incarnation);
-  const member = await source.pinned();
+  const { member, reader: opened } = await openStream(source, end ?? begin, ctx.signal);
   try {
-    const replyBytes = BATCH_BYTES;
-    const reading = { source, member, from: end ?? begin, replyBytes, signal: ctx.signal };
-    await using reader = await OplogReader.open(reading);
+    await using reader = opened;
     const writer = new EntryWriter({
       stores,
       incarnation,
@@ -145,6 +143,45 @@ async function followOnce(following: Following): Promise<void> {
     }
   } finally {
     await member.close();
+  }
+}
+
+interface OpenStream {
+  readonly member: PinnedMember;
+  readonly reader: OplogReader;
+}
+
+/**
+ * Opens the stream on a member that still has its begin. Oplogs of one set do not all reach back equally far: they
+ * differ in size, and one that was synced anew begins there. So only what every member that answers lacks is a gap.
+ */
+async function openStream(source: Source, from: Position, signal: AbortSignal): Promise<OpenStream> {
+  const first = await source.pinned();
+  try {
+    return await openOn(source, first, from, signal);
+  } catch (error) {
+    if (!isLifeboatError(error, 'OplogGap')) throw error;
+    for (const host of await source.hosts()) {
+      signal.throwIfAborted();
+      if (host === first.host) continue;
+      const other = await source
+        .pinned(host)
+        .then((member) => openOn(source, member, from, signal))
+        .catch(() => undefined);
+      if (other) return other;
+    }
+    signal.throwIfAborted();
+    throw error;
+  }
+}
+
+/** Closes the member when the stream cannot be opened on it. */
+async function openOn(source: Source, member: PinnedMember, from: Position, signal: AbortSignal): Promise<OpenStream> {
+  try {
+    return { member, reader: await OplogReader.open({ source, member, from, replyBytes: BATCH_BYTES, signal }) };
+  } catch (error) {
+    await member.close();
+    throw error;
   }
 }
 
@@ -175,18 +212,20 @@ async function pump(
 /** The newest optime known of the source, noted now and then. */
 class Seen {
   readonly #parts: TailOplogParts;
+  readonly #signal: AbortSignal;
   #newest: Position | undefined;
   #noteAt = 0;
 
-  constructor(parts: TailOplogParts) {
+  constructor(parts: TailOplogParts, signal: AbortSignal) {
     this.#parts = parts;
+    this.#signal = signal;
   }
 
   async note(member: PinnedMember, read: Position | undefined): Promise<void> {
     this.#advance(read);
     if (Date.now() < this.#noteAt) return;
     this.#noteAt = Date.now() + SEEN_MS;
-    this.#advance((await lastWrite(member.client)).majority);
+    this.#advance((await lastWrite(member.client, this.#signal)).majority);
     const { stores, fence } = this.#parts;
     if (!this.#newest) return;
     const { ts, term } = this.#newest;
