@@ -1,4 +1,5 @@
 /** Step: copy the collections of a source into slices. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { MongoClient } from 'mongodb';
 import { run } from '../mongo/commands.ts';
 import { castDriverError } from '../mongo/errors.ts';
@@ -47,6 +48,10 @@ const SLICE_BYTES = 10 * 1024 * 1024;
 /** How often the claim is looked at, in milliseconds. */
 const FENCE_CHECK_MS = 2_000;
 
+/** How often a stop point is looked for, and the pause in between, in milliseconds. */
+const STOP_ATTEMPTS = 5;
+const STOP_PAUSE_MS = 500;
+
 /** Outcomes that are saved in one write; what a crash loses of them is found again from the slices. */
 const OUTCOMES = 100;
 
@@ -76,9 +81,9 @@ export async function copySource(
   const failed = new AbortController();
   const signal = AbortSignal.any([ctx.signal, failed.signal]);
   await using member = sharedMember(parts, plan, signal);
-  const tally = await beginTally(ctx, parts, (await member.get()).client);
-  const copying = copyingOf(parts, plan, { member, signal, maxMs, tally });
   try {
+    const tally = await beginTally(ctx, parts, (await member.get()).client);
+    const copying = copyingOf(parts, plan, { member, signal, maxMs, tally });
     await copyPending(copying, parts, failed);
     const left = await pendingCollections(stores, fence.incarnation);
     if (left.length === 0) await planCopied(stores, fence, toStoredPosition(await stopOf(source, member, signal)));
@@ -181,14 +186,20 @@ function hasBegun(begun: ReadonlySet<string>, { _id }: CollectionToCopy): boolea
 /**
  * The newest entry of the set, once it is on a majority. It is the primary's: slices may have been read from a member
  * that was ahead of the one that is read from now, but a slice holds only what is on a majority, and so on the primary.
+ * @throws LifeboatError `SourceNotReady` when the member does not come to it: it may be cut off from that primary
  */
 async function stopOf(source: Source, member: SharedMember, signal: AbortSignal): Promise<Position> {
   const { client } = await member.get();
-  for (;;) {
+  for (let attempt = 1; attempt <= STOP_ATTEMPTS; attempt += 1) {
     const [primary, own] = await Promise.all([newestOfPrimary(source, signal), lastWrite(client, signal)]);
     const stop = compareOptimes(primary.ts, own.last.ts) >= 0 ? primary : own.last;
     if (await confirmPosition(client, stop, signal)) return stop;
+    await delay(STOP_PAUSE_MS, undefined, { signal });
   }
+  throw new LifeboatError(
+    'SourceNotReady',
+    `the member of ${source.name} that is read from does not follow its primary`,
+  );
 }
 
 async function newestOfPrimary(source: Source, signal: AbortSignal): Promise<Position> {
