@@ -1,5 +1,6 @@
 /** What a head promises: whose it is, what it applies and what it refuses, and that it can be held still. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -333,6 +334,33 @@ test('a document of the largest size is applied', async () => {
 });
 
 // ---- whose it is ------------------------------------------------------------------------------------------------
+
+test('updates of large documents, more than the cache takes in one piece, are applied all the same', async () => {
+  await using made = await emptyHead();
+  const { head } = made;
+  const documents = 400;
+  const filler = randomBytes(100_000);
+  const inserts = Array.from({ length: documents }, (_, _id) =>
+    entry(2 + _id, insertOf(NS, COLLECTION, { _id, filler, n: 0 })),
+  );
+  await applyAll(head, run(entry(1, createOf(NS, COLLECTION)), ...inserts));
+  const updates = Array.from({ length: 4_900 }, (_, n) =>
+    entry(1_000 + n, {
+      op: 'u',
+      ns: NS,
+      ui: COLLECTION,
+      o: { $v: 2, diff: { u: { n } } },
+      o2: { _id: n % documents },
+    }),
+  );
+  await applyAll(head, run(...updates));
+  assert.equal(standsAt(head), 5_899);
+  const found = await made.documents();
+  assert.deepEqual(
+    found.map(({ n }) => Number(n)),
+    Array.from({ length: documents }, (_, _id) => (_id < 100 ? 4_800 + _id : 4_400 + _id)),
+  );
+});
 
 test('an attempt that was superseded is refused and changes nothing', async () => {
   await using made = await emptyHead();

@@ -5,8 +5,9 @@
  * Three roads:
  * - *whole*: operations on documents go into one `applyOps` that is all or nothing, with the head's new position as its
  *   last operation. No crash finds anything in between.
- * - *marked*: what cannot be whole (commands, transactions too large for one batch, servers from 7.0 on) is preceded by
- *   a durable mark, `inconsistentUntil`. A head that is opened with that mark applies entries up to it *tolerantly*.
+ * - *marked*: what cannot be whole (commands, many updates by difference, transactions too large for one batch, servers
+ *   from 7.0 on) is preceded by a durable mark, `inconsistentUntil`. A head that is opened with that mark applies entries
+ *   up to it *tolerantly*.
  * - *tolerant*: over data that may be of the future, as in an initial sync. Updates of documents and collections that
  *   are not there are passed over: they are deleted by a later entry. An index that refuses a document is put off.
  */
@@ -31,6 +32,9 @@ const DUPLICATE_KEY = 11000;
 const NAMESPACE_NOT_FOUND = 26;
 /** "applyOps had one or more errors": each failed operation is in `results`, and all were tried. */
 const SOME_FAILED = 8;
+
+/** TemporarilyUnavailable and TransactionTooLargeForCache: one piece of this size does not fit the cache. */
+const TOO_LARGE = new Set([365, 388]);
 
 /** Of an operation on a collection that is no part of the backup, or that is not there and need not be. */
 const PASSED_OVER = Symbol('passed over');
@@ -256,15 +260,22 @@ export class Applier {
     const head = this.#head;
     if (isTolerant(record)) {
       await this.#sendTolerant(batch, record);
-    } else if (head.atomic) {
-      const reply = await head.socket.send(batch.message({ atomic: true, record }));
-      if (!reply.ok) await this.#refused(batch, reply);
-    } else {
+    } else if (!(await this.#sendWhole(batch, record))) {
       await this.#mark(positionIn(record).appliedThrough);
       await this.#sendStrict(batch);
       await this.#unmark(record);
     }
     head.noteWritten(record);
+  }
+
+  /** False when it could not be applied in one piece; then nothing of it was. */
+  async #sendWhole(batch: OpBatch, record: HeadRecord): Promise<boolean> {
+    const head = this.#head;
+    if (!head.atomic || !batch.canBeWhole) return false;
+    const reply = await head.socket.send(batch.message({ atomic: true, record }));
+    if (!reply.ok && TOO_LARGE.has(reply.code)) return false;
+    if (!reply.ok) await this.#refused(batch, reply);
+    return true;
   }
 
   /** What an operation that failed on a consistent head means: it is not what the source is. */

@@ -23,6 +23,12 @@ export interface BatchOp {
 /** The server takes a little more than 16 MiB, the limit of a document; what is larger goes alone. */
 const MAX_BYTES = 15 * 1024 * 1024;
 const MAX_OPS = 5_000;
+/**
+ * Updates by difference that may be in one piece. Each writes its whole document anew, of a size that the entry does
+ * not tell, and what one piece writes has to fit the cache: 1,000 updates of 100 KB documents stall a head with a cache
+ * of 256 MiB for minutes, until it answers TransactionTooLargeForCache (6.0.5).
+ */
+const MAX_WHOLE_DIFFERENCES = 16;
 /** More than everything of an operation but its documents and its prefix. */
 const OVERHEAD = 64;
 const FIRST_BYTES = 1024 * 1024;
@@ -37,6 +43,7 @@ export class OpBatch {
   #end = 0;
   #ops: BatchOp[] = [];
   #count = 0;
+  #differences = 0;
   #isSealed = false;
 
   constructor() {
@@ -49,6 +56,11 @@ export class OpBatch {
 
   get isEmpty(): boolean {
     return this.#ops.length === 0;
+  }
+
+  /** Whether the cache of a head takes all of it in one piece. */
+  get canBeWhole(): boolean {
+    return this.#differences <= MAX_WHOLE_DIFFERENCES;
   }
 
   /** Whether operations of so many bytes can go into the same command. */
@@ -86,6 +98,7 @@ export class OpBatch {
     target.writeInt32LE(at - begin, begin);
     this.#end = at;
     this.#ops.push(op);
+    if (isDifference(op.entry)) this.#differences += 1;
   }
 
   /**
@@ -95,6 +108,8 @@ export class OpBatch {
   message(options: { readonly atomic: boolean; readonly record?: HeadRecord; readonly from?: number }): Buffer {
     const from = options.from ?? 0;
     if (from > 0) this.#keepFrom(from);
+    // The operations stay as they are: the same batch may be sent again by another road.
+    const [operationsEnd, count] = [this.#end, this.#count];
     if (options.record) {
       const state = stateOperation(options.record);
       this.#reserve(state.length + OVERHEAD);
@@ -113,6 +128,8 @@ export class OpBatch {
     this.#buffer.writeInt32LE(this.#end + 1 - ARRAY_OFFSET, ARRAY_OFFSET);
     const end = this.#end + tail.copy(this.#buffer, this.#end);
     this.#buffer.writeInt32LE(end - BODY_OFFSET, BODY_OFFSET);
+    this.#end = operationsEnd;
+    this.#count = count;
     return this.#buffer.subarray(0, end);
   }
 
@@ -124,6 +141,7 @@ export class OpBatch {
 
   #begin(): void {
     this.#count = 0;
+    this.#differences = 0;
     this.#end = ARRAY_OFFSET + 4;
     ARRAY_NAME.copy(this.#buffer, BODY_OFFSET + 4);
   }
@@ -156,6 +174,15 @@ export class OpBatch {
     this.#buffer = larger;
   }
 }
+
+/** An update that is no replacement: its `o` begins with `$v`, or with an operator in the oldest form. */
+function isDifference({ op, buffer, oStart }: OplogEntry): boolean {
+  return op === 'u' && buffer[oStart + NAME_OFFSET] === DOLLAR;
+}
+
+/** From the begin of a document to the name of its first element. */
+const NAME_OFFSET = 5;
+const DOLLAR = 0x24;
 
 /** How many bytes an operation takes in a batch, about. */
 export function bytesOf({ oStart, oEnd, o2Start, o2End }: OplogEntry): number {
