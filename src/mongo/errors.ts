@@ -65,7 +65,27 @@ export function castDriverError(error: unknown, side: Side, what: string): unkno
   if (error instanceof MongoError) {
     return new LifeboatError(names.unavailable, `${what}: the connection broke (${error.name})`, { cause: error });
   }
+  if (isSocketFailure(error)) {
+    return new LifeboatError(names.unavailable, `${what}: the connection broke`, { cause: error });
+  }
   return error;
+}
+
+/** A write to a socket that the other side has just closed comes out of the driver as Node's own error. */
+const SOCKET_FAILURES = new Set(['EPIPE', 'ECONNRESET', 'ERR_STREAM_DESTROYED', 'ERR_STREAM_WRITE_AFTER_END']);
+
+function isSocketFailure(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && SOCKET_FAILURES.has(String(error.code));
+}
+
+/** As castDriverError, for what a first connection ends with: that may also be the fault of what the URI names. */
+export function castConnectError(error: unknown, side: Side, what: string): unknown {
+  if (error instanceof LifeboatError || error instanceof MongoError) return castDriverError(error, side, what);
+  // Not the driver's: the DNS of a mongodb+srv URI, or a file that the URI names.
+  const dns = error instanceof Error && 'syscall' in error && String(error.syscall).startsWith('query');
+  return dns
+    ? new LifeboatError(bySide[side].unavailable, `${what}: the DNS has no answer for its name`, { cause: error })
+    : new LifeboatError(bySide[side].uri, `${what}: its connection string cannot be used`, { cause: error });
 }
 
 /** Codes of a member that is shutting down, stepping down or recovering: specifications, server-discovery-and-monitoring. */

@@ -1,7 +1,6 @@
 /** Connecting to a deployment that is backed up. Nothing here writes to it. */
 import {
   MongoClient,
-  MongoError,
   MongoServerSelectionError,
   ReadPreference,
   type Document,
@@ -10,7 +9,7 @@ import {
   type ReadPreferenceMode,
 } from 'mongodb';
 import { run } from '../mongo/commands.ts';
-import { castDriverError } from '../mongo/errors.ts';
+import { castConnectError, castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
@@ -116,21 +115,8 @@ export async function openSource({ name, uri, readFrom = 'secondaryPreferred' }:
   } catch (error) {
     const found = error instanceof MongoServerSelectionError ? await diagnose(name, uri, client) : undefined;
     await client.close();
-    throw found ?? castConnectError(error, name);
+    throw found ?? castConnectError(error, 'source', `connecting to ${name}`);
   }
-}
-
-function castConnectError(error: unknown, name: string): unknown {
-  if (error instanceof LifeboatError || error instanceof MongoError) {
-    return castDriverError(error, 'source', `connecting to ${name}`);
-  }
-  // Not the driver's: the DNS of a mongodb+srv URI, or a file that the URI names.
-  const dns = error instanceof Error && 'syscall' in error && String(error.syscall).startsWith('query');
-  return dns
-    ? new LifeboatError('SourceUnavailable', `connecting to ${name}: the DNS has no answer for its name`, {
-        cause: error,
-      })
-    : new LifeboatError('BadUri', `connecting to ${name}: its connection string cannot be used`, { cause: error });
 }
 
 function requireDataMember(name: string, hello: Document): void {

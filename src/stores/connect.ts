@@ -9,7 +9,7 @@ import {
   type Db,
   type ObjectId,
 } from 'mongodb';
-import { castDriverError } from '../mongo/errors.ts';
+import { castConnectError, castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type {
   BatchRecord,
@@ -55,7 +55,10 @@ export interface Stores {
   readonly batchParts: Collection<PartRecord>;
   /** `replicaSetId`s of the sets that hold the stores, hex, to refuse a store on the source's own set. */
   readonly replicaSetIds: readonly string[];
-  /** The blockstore's wall clock: leases live by it, never by a worker's. */
+  /**
+   * The blockstore's wall clock: leases live by it, never by a worker's.
+   * @throws LifeboatError `StoreUnavailable`
+   */
   now(): Promise<Date>;
   close(): Promise<void>;
 }
@@ -76,20 +79,30 @@ async function replicaSetIdOf(client: MongoClient): Promise<string> {
   return config.settings.replicaSetId.toHexString();
 }
 
+const CONNECTING = 'connecting to the blockstore';
+
+function newClient(uri: string, appName: string): MongoClient {
+  try {
+    return new MongoClient(uri, {
+      appName,
+      writeConcern: new WriteConcern('majority'),
+      readConcern: new ReadConcern('majority'),
+      readPreference: ReadPreference.primary,
+      serverSelectionTimeoutMS: SELECTION_TIMEOUT_MS,
+      ignoreUndefined: true,
+    });
+  } catch (error) {
+    throw new LifeboatError('StoreBadUri', `${CONNECTING}: the connection string is not valid`, { cause: error });
+  }
+}
+
 async function dial(uri: string, appName: string): Promise<MongoClient> {
-  const client = new MongoClient(uri, {
-    appName,
-    writeConcern: new WriteConcern('majority'),
-    readConcern: new ReadConcern('majority'),
-    readPreference: ReadPreference.primary,
-    serverSelectionTimeoutMS: SELECTION_TIMEOUT_MS,
-    ignoreUndefined: true,
-  });
+  const client = newClient(uri, appName);
   try {
     return await client.connect();
   } catch (error) {
     await client.close();
-    throw error;
+    throw castConnectError(error, 'store', CONNECTING);
   }
 }
 
@@ -120,7 +133,7 @@ export async function openStores(uris: StoreUris, appName = 'lifeboat'): Promise
     return stores;
   } catch (error) {
     await close();
-    throw castDriverError(error, 'store', 'connecting to the blockstore');
+    throw castDriverError(error, 'store', CONNECTING);
   }
 }
 
@@ -151,8 +164,12 @@ function collections(
     batchParts: oplog.collection('batchParts'),
     replicaSetIds,
     async now() {
-      const { localTime } = await client.db('admin').command({ hello: 1 });
-      return localTime as Date;
+      try {
+        const { localTime } = await client.db('admin').command({ hello: 1 });
+        return localTime as Date;
+      } catch (error) {
+        throw castDriverError(error, 'store', 'asking the blockstore for its time');
+      }
     },
     close,
   };
