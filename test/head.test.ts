@@ -428,6 +428,19 @@ test('a destroyed head leaves nothing behind', async () => {
   await assert.rejects(access(dirname(headDbpath(made.dataDir, made.identity))));
 });
 
+test('what a head notes durably is there after a kill at the next moment', async () => {
+  await using made = await emptyHead();
+  for (let ordinal = 1; ordinal <= 3; ordinal++) {
+    const position = { appliedThrough: at(0), oplogFrom: at(0), inconsistentUntil: at(ordinal) };
+    await made.head.attempt('apply').turn(async (open) => {
+      await open.save({ ...open.record, position }, { journaled: true });
+      process.kill(await headPid(made.dataDir, made.identity), 'SIGKILL');
+    });
+    const reopened = await made.reopen();
+    assert.deepEqual(reopened.state().position, position);
+  }
+});
+
 // ---- held still -------------------------------------------------------------------------------------------------
 
 test('a head is held still where it stands, and nothing is applied until it is released', async () => {

@@ -11,6 +11,7 @@ import { BsonType, documentLength, elementName, elements, findElement, stringVal
 import { LifeboatError } from '../shared/errors.ts';
 import { document, documentArray, element, elementsWithout, stringElement } from './bytes.ts';
 import { namespaceOf, type HeadCatalog, type HeadCollection } from './catalog.ts';
+import { writeLocal } from './local.ts';
 import { replyValues, succeeded, type HeadSocket } from './socket.ts';
 
 const INDEXES = 'lifeboat.indexes';
@@ -83,12 +84,8 @@ export class DeferredIndexes {
   /** Puts indexes on the list, in place of those of the same name. Durable when this settles if `journaled`. */
   async put(uuid: string, specs: readonly Buffer[], options: { readonly journaled: boolean }): Promise<void> {
     if (specs.length === 0) return;
-    const updates = specs.map((spec) => {
-      const _id = idOf(uuid, indexName(spec));
-      return { q: { _id }, u: { _id, spec: new Binary(spec) }, upsert: true };
-    });
-    const command = { update: INDEXES, updates, writeConcern: { w: 1, j: options.journaled } };
-    succeeded(await this.#socket.command('local', command), 'writing its list of indexes');
+    const records = specs.map((spec) => ({ _id: idOf(uuid, indexName(spec)), spec: new Binary(spec) }));
+    await writeLocal(this.#socket, INDEXES, records, options);
     for (const spec of specs) this.#of(uuid).set(indexName(spec), Buffer.from(spec));
   }
 

@@ -20,6 +20,7 @@ import {
   takeDirectory,
   type HeadDirectory,
 } from './directory.ts';
+import { makeLocalCollections } from './local.ts';
 import { holdStill } from './locked.ts';
 import { diskFullOr, killHeadMongod, startHeadMongod, type HeadMongod } from './mongod.ts';
 import { OpenHead } from './open-head.ts';
@@ -292,6 +293,7 @@ export class HeadOwner implements AsyncDisposable {
       logger.info({ pid: running.pid, starts: this.#starts, isNew: !found }, 'head started');
       if (!found) {
         const record = newRecord(identity);
+        await makeLocalCollections(socket);
         await writeState(socket, record, true);
         return record;
       }

@@ -11,6 +11,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { compareOptimes, formatOptime, type Position } from '../shared/optime.ts';
 import type { StoredPosition } from '../stores/records.ts';
+import { writeLocal } from './local.ts';
 import { replyValues, succeeded, type HeadSocket } from './socket.ts';
 import type { HeadIdentity, HeadStage } from './types.ts';
 
@@ -95,12 +96,7 @@ export async function readState(socket: HeadSocket): Promise<HeadRecord | undefi
 
 /** Writes the state. With `journaled` it, and everything before it, is durable when this settles. */
 export async function writeState(socket: HeadSocket, record: HeadRecord, journaled: boolean): Promise<void> {
-  const command = {
-    update: STATE,
-    updates: [{ q: { _id: STATE_ID }, u: toStored(record), upsert: true }],
-    writeConcern: { w: 1, j: journaled },
-  };
-  succeeded(await socket.command('local', command), 'writing its state');
+  await writeLocal(socket, STATE, [toStored(record)], { journaled });
 }
 
 /** True while missing documents and collections are no divergence: up to here the head is not equal to its source. */
@@ -161,8 +157,7 @@ interface StoredLoad extends LoadProgress {
 
 export async function writeLoad(socket: HeadSocket, uuid: string, progress: LoadProgress): Promise<void> {
   const _id = new Binary(Buffer.from(uuid, 'hex'), Binary.SUBTYPE_UUID);
-  const command = { update: LOAD, updates: [{ q: { _id }, u: { _id, ...progress }, upsert: true }] };
-  succeeded(await socket.command('local', command), 'writing its load');
+  await writeLocal(socket, LOAD, [{ _id, ...progress }], { journaled: false });
 }
 
 /** A zero for a wall time that is not known. */
