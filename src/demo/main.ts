@@ -248,7 +248,8 @@ async function main(): Promise<number> {
     options: { keep: { type: 'boolean' }, json: { type: 'boolean' }, sharded: { type: 'boolean' } },
   });
   const interrupted = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupted.abort());
+  // Every time: a terminal sends it to each process of the group, and the launcher passes its own on.
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => interrupted.abort());
   try {
     if (values.sharded) throw new LifeboatError('NotBuiltYet', 'the demo of a sharded cluster is not built yet');
     const proven = await demo({ keep: values.keep ?? false, json: values.json ?? false }, interrupted.signal);

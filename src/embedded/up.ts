@@ -6,10 +6,11 @@
  * or an `up` that died in the middle. Only the ports are kept, in `up.json`.
  */
 import { mkdir, readFile, realpath, rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { tryFileLock } from '../host/file-lock.ts';
 import { endProcess, findProcesses, flagValue, hasFlag, type FoundProcess } from '../host/processes.ts';
+import { RESTORE_STAGING } from '../restore/target.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { findBinary } from './binaries.ts';
 import { becomePrimary, blockstoreUri, startBlockstore } from './blockstore-set.ts';
@@ -62,6 +63,8 @@ const paths = (home: string) =>
     lock: join(home, 'up.lock'),
     temporalDb: join(home, 'temporal.db'),
     blockstore: join(home, 'blockstore'),
+    /** Of the worker's dataDir, where the configuration names no other. */
+    heads: join(home, 'daemon', 'heads'),
     log: (name: string) => join(home, 'logs', `${name}.log`),
   }) as const;
 
@@ -156,9 +159,14 @@ async function locked<T>(home: string, body: () => Promise<T>): Promise<T> {
 }
 
 async function look(home: string): Promise<Running> {
-  const { temporalDb, blockstore } = paths(home);
+  const { temporalDb, blockstore, heads } = paths(home);
   const isTemporal = (words: readonly string[]): boolean => hasFlag(words, '--db-filename', temporalDb);
-  const isMongod = (words: readonly string[]): boolean => flagValue(words, '--dbpath')?.startsWith(`${home}/`) === true;
+  // A person may run a mongod of their own below the home, on what they restored there: that one is left alone.
+  const isMongod = (words: readonly string[]): boolean => {
+    const dbpath = flagValue(words, '--dbpath') ?? '';
+    const isProver = dbpath.startsWith(`${home}/`) && basename(dbpath) === RESTORE_STAGING;
+    return dbpath === blockstore || dbpath.startsWith(`${heads}/`) || isProver;
+  };
   const found = await findProcesses((words) => isTemporal(words) || isMongod(words) || isWorkerOf(home, words));
   const mongods = found.filter(({ words }) => isMongod(words));
   return {

@@ -88,8 +88,11 @@ export function castConnectError(error: unknown, side: Side, what: string): unkn
     : new LifeboatError(bySide[side].uri, `${what}: its connection string cannot be used`, { cause: error });
 }
 
-/** Codes of a member that is shutting down, stepping down or recovering: specifications, server-discovery-and-monitoring. */
-const STATE_CHANGE = new Set([6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 10058]);
+/**
+ * Codes of a member that is shutting down, stepping down or recovering (specifications, server-discovery-and-monitoring),
+ * and ReadConcernMajorityNotAvailableYet of one that has just started.
+ */
+const STATE_CHANGE = new Set([6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 10058]);
 
 function isStateChange(error: MongoServerError): boolean {
   return STATE_CHANGE.has(Number(error.code));

@@ -16,7 +16,7 @@ import { LifeboatError } from '../shared/errors.ts';
 const STORAGE = 'storage.bson';
 /** Where the placeholder is written before it gets its name. */
 const STORAGE_DRAFT = 'storage.bson.lifeboat';
-const STAGING = '.lifeboat-restore';
+export const RESTORE_STAGING = '.lifeboat-restore';
 const PROVEN = '.lifeboat-proven';
 const PROOF_LOG = '.lifeboat-proof.log';
 
@@ -26,6 +26,7 @@ const UNUSABLE = new Set([
   'EPERM',
   'EROFS',
   'ENOTDIR',
+  'ENOTEMPTY',
   'ENAMETOOLONG',
   'ELOOP',
   'EISDIR',
@@ -83,7 +84,7 @@ export class RestoreTarget {
 
   /** The dbpath that is filled and proven. */
   get staging(): string {
-    return join(this.path, STAGING);
+    return join(this.path, RESTORE_STAGING);
   }
 
   get proofLog(): string {
