@@ -6,7 +6,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmod, lstat, mkdir, readFile, rm } from 'node:fs/promises';
+import { chmod, lstat, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -94,6 +94,32 @@ function argumentsOf(options: MongodOptions): string[] {
   ];
 }
 
+/** The log line of a mongod that listens: "Waiting for connections" (mongo, transport_layer_asio.cpp; since 4.4 as JSON). */
+const LISTENS = '"id":23016,';
+
+async function sizeOf(path: string): Promise<number> {
+  return stat(path).then(
+    ({ size }) => size,
+    () => 0,
+  );
+}
+
+/**
+ * Whether the log says, behind its first `from` bytes, that this very mongod listens. Something else may answer on a
+ * port that was free a moment ago, while ours is about to end because of it.
+ */
+async function saysItListens(logPath: string, from: number): Promise<boolean> {
+  const log = await open(logPath).catch(() => undefined);
+  if (!log) return false;
+  try {
+    const bytes = Buffer.alloc(Math.max(0, (await log.stat()).size - from));
+    await log.read(bytes, 0, bytes.length, from);
+    return bytes.includes(LISTENS);
+  } finally {
+    await log.close();
+  }
+}
+
 async function accepts(address: MongodAddress): Promise<boolean> {
   return new Promise((settle) => {
     const socket = 'socket' in address ? connect(address.socket) : connect(address.port, '127.0.0.1');
@@ -122,6 +148,7 @@ function ended(child: ChildProcess): Promise<MongodExit> {
 export async function startMongod(options: MongodOptions, signal?: AbortSignal): Promise<RunningMongod> {
   await mkdir(options.dbpath, { recursive: true });
   if ('socket' in options.address) await rm(options.address.socket, { force: true });
+  const logged = await sizeOf(options.logPath);
   const child = spawn(options.binary, argumentsOf(options), {
     // Its own process group: Ctrl-C in the worker's terminal must not end a head in the middle of a batch.
     detached: true,
@@ -156,7 +183,7 @@ export async function startMongod(options: MongodOptions, signal?: AbortSignal):
       }
     },
   };
-  while (!(await accepts(options.address))) {
+  while (!(await saysItListens(options.logPath, logged)) || !(await accepts(options.address))) {
     if (exit ?? pid === undefined) {
       const how = exit?.code ?? exit?.signal ?? 'it could not be executed';
       throw new LifeboatError(

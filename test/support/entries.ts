@@ -1,6 +1,6 @@
 /** Oplog entries made by hand: what no server at hand writes, or not when it is wanted. */
 import { serialize } from 'bson';
-import { Long, UUID, type Document } from 'mongodb';
+import { Long, type UUID, type Document } from 'mongodb';
 import { toTimestamp } from '../../src/mongo/positions.ts';
 import type { Position } from '../../src/shared/optime.ts';
 

@@ -51,14 +51,12 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const { longHistory } = options;
     const dynamicConfig = longHistory === undefined ? {} : { 'limit.historyCount.suggestContinueAsNew': longHistory };
     const folder = stack.use(await testFolder()).path;
-    const [source, storeSet, temporal] = await Promise.all([
-      startReplicaSet({ name: 'rs0', setParameters: { enableTestCommands: options.testCommands ?? false } }),
-      startReplicaSet({ name: 'blocks' }),
-      startTestTemporal({ dynamicConfig }),
-    ]);
-    stack.use(source);
-    stack.use(storeSet);
-    stack.use(temporal);
+    // One after the other, each ended with the test from the moment it runs, also when the next one fails.
+    const source = stack.use(
+      await startReplicaSet({ name: 'rs0', setParameters: { enableTestCommands: options.testCommands ?? false } }),
+    );
+    const storeSet = stack.use(await startReplicaSet({ name: 'blocks' }));
+    const temporal = stack.use(await startTestTemporal({ dynamicConfig }));
     const stores = await openStores({ blockstore: storeSet.uri });
     stack.defer(() => stores.close());
     const home = join(folder, 'home');

@@ -1,4 +1,5 @@
 /** Real replica sets for tests, on free loopback ports, ended with the test that started them. */
+import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -29,15 +30,23 @@ export interface ReplicaSetOptions {
   readonly cacheGiB?: number;
 }
 
-export async function freePort(): Promise<number> {
-  return new Promise((settle, fail) => {
+/** Below the ports of outgoing connections and of the embedded servers: only other tests take one of these. */
+const PORTS = { first: 10_000, count: 10_000 };
+
+async function isFree(port: number): Promise<boolean> {
+  return new Promise((settle) => {
     const server = createServer();
-    server.once('error', fail);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => settle(typeof address === 'object' && address ? address.port : 0));
-    });
+    server.once('error', () => settle(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => settle(true)));
   });
+}
+
+/** A port that nobody has, drawn by lot, so that two tests that look at the same moment do not find the same. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = PORTS.first + randomInt(PORTS.count);
+    if (await isFree(port)) return port;
+  }
 }
 
 /** Waits until `check` is true; the only way tests wait. */
