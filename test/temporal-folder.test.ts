@@ -10,6 +10,7 @@ import { parse } from 'yaml';
 import { findBinary } from '../src/embedded/binaries.ts';
 import { TASK_QUEUE } from '../src/shared/names.ts';
 import * as workflows from '../src/workflows/index.ts';
+import * as notBuiltYet from '../src/workflows/not-built-yet.ts';
 import { startTestTemporal } from './support/temporal.ts';
 
 const FOLDER = fileURLToPath(new URL('../temporal/', import.meta.url));
@@ -20,7 +21,7 @@ async function startLines(): Promise<string[]> {
   return text.split('\n').filter((line) => line.startsWith('temporal workflow start '));
 }
 
-test('the README has one ready start line for each workflow, and each starts it with its one JSON object', async () => {
+test('the README has one ready start line for each workflow that is built, and each starts it with its one JSON object', async () => {
   await using temporal = await startTestTemporal();
   const path = `${dirname(await findBinary('temporal'))}${delimiter}${process.env['PATH'] ?? ''}`;
   const lines = await startLines();
@@ -39,7 +40,8 @@ test('the README has one ready start line for each workflow, and each starts it 
     assert.deepEqual(stored, given);
     started.push(type);
   }
-  assert.deepEqual(started.toSorted(), Object.keys(workflows).toSorted());
+  const built = Object.keys(workflows).filter((type) => !(type in notBuiltYet));
+  assert.deepEqual(started.toSorted(), built.toSorted());
   assert.deepEqual((await readdir(join(FOLDER, 'inputs'))).length, started.length);
 });
 
