@@ -263,10 +263,13 @@ export class DataPath implements AsyncDisposable {
       return second;
     }
     const cut = new AbortController();
-    const timer = setTimeout(() => {
-      this.disturbed.cut++;
-      cut.abort();
-    }, disturb.random.below(disturb.withinMs) + cuts * PATIENCE_MS);
+    const timer = setTimeout(
+      () => {
+        this.disturbed.cut++;
+        cut.abort();
+      },
+      disturb.random.below(disturb.withinMs) + cuts * PATIENCE_MS,
+    );
     try {
       return await this.#attempt(step, AbortSignal.any([cut.signal, this.#closing.signal]));
     } catch (error) {
