@@ -84,6 +84,15 @@ test('a resync replaces the incarnation under a new claim, and what it replaced 
   assert.equal(nextStep({ ...again, superseded: [] }), 'prepare');
 });
 
+test('a resync that comes before the first claim replaces what that claim finds', () => {
+  const asked = lifecycle.resyncWished(recorded(newLifecycle(T0)), null, T1);
+  const found = recorded(lifecycle.claimed(asked, claim));
+  assert.equal(nextStep(found), 'claim');
+  assert.equal(lifecycle.replacedBy(found), member.incarnation);
+  const nothing = recorded(lifecycle.claimed(asked, { ...claim, member: null }));
+  assert.equal(nextStep(nothing), 'prepare');
+});
+
 test('a lost claim is made anew before anything else, in every phase', () => {
   assert.equal(nextStep(lifecycle.claimWasLost(running())), 'claim');
   assert.equal(nextStep(lifecycle.claimWasLost(lifecycle.pauseWished(running(), null, T1))), 'claim');

@@ -89,12 +89,13 @@ test('a backup of an unknown deployment, a wrong password, a store on the source
       'on-source': storeSet.uri,
       standalone: `mongodb://127.0.0.1:${port}/`,
     });
-    await failsWith('UnknownDeployment', run('backup', { deployment: 'nobody' }));
-    const { message } = await failsWith('AuthFailed', run('backup', { deployment: 'wrong-password' }));
+    const start = async (deployment: string): Promise<unknown> => (await lifeboat.startBackup(deployment)).result();
+    await failsWith('UnknownDeployment', start('nobody'));
+    const { message } = await failsWith('AuthFailed', start('wrong-password'));
     assert.doesNotMatch(message, /no-such-secret/);
-    await recordHistory(lifeboat.temporalAddress, `backup/test/${ids}`, 'backup-failed');
-    await failsWith('StoreOnSource', run('backup', { deployment: 'on-source' }));
-    await failsWith('NotAReplicaSet', run('backup', { deployment: 'standalone' }));
+    await recordHistory(lifeboat.temporalAddress, 'backup/wrong-password', 'backup-failed');
+    await failsWith('StoreOnSource', start('on-source'));
+    await failsWith('NotAReplicaSet', start('standalone'));
   } finally {
     standalone.kill('SIGKILL');
     await standalone.exited;
@@ -102,6 +103,11 @@ test('a backup of an unknown deployment, a wrong password, a store on the source
   const { phase, problem, members } = await lifeboat.status('wrong-password');
   assert.deepEqual([phase, problem?.code, members], ['failed', errorKind('AuthFailed').code, []]);
   assert.doesNotMatch(await readFile(workerLog(lifeboat.setting.home), 'utf8'), /no-such-secret/);
+});
+
+test('a backup under any other workflow id than its own is refused: two of one deployment would fight', async () => {
+  const { message } = await failsWith('BadInput', run('backup', { deployment: 'shop' }));
+  assert.match(message, /must be backup\/shop/);
 });
 
 test('a second backup of a deployment is refused while the first runs', async () => {

@@ -447,6 +447,12 @@ const kinds = {
     retryable: true,
     fix: 'Start one with `lifeboat up` or `lifeboat worker`, and see that it talks to the same Temporal.',
   },
+  NotInEffectYet: {
+    code: 'LB7013',
+    owner: 'nobody',
+    retryable: true,
+    fix: 'It takes effect by itself, as soon as what it waits for answers: see `lifeboat backup status NAME`.',
+  },
 
   // 9: internal
   Internal: {

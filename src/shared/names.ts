@@ -27,6 +27,11 @@ export function workflowIdOf(
   return `${type}/${deployment}/${unique}`;
 }
 
+/** The deployment that a snapshot of that id is of; undefined when it is no id of a snapshot. */
+export function deploymentOfSnapshot(id: string): string | undefined {
+  return /^(.+)-\d{8}T\d{6}Z-[0-9a-f]{6}$/.exec(id)?.[1];
+}
+
 /** The key of one member in the stores and the name of its folder below a daemon's `heads/`. */
 export function memberKey(deployment: string, member: string): string {
   return `${deployment}/${member}`;

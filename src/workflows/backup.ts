@@ -17,6 +17,7 @@ import {
 } from '@temporalio/workflow';
 import type { DaemonActivities, MemberWork } from '../activities/types.ts';
 import type { BackupInput } from '../shared/messages.ts';
+import { backupWorkflowId } from '../shared/names.ts';
 import { detailsOf } from './details.ts';
 import { failure, failureOf, isKind, workflowFailure } from './failures.ts';
 import { deploymentField, fieldsOf, reasonOf, refuseFields } from './input.ts';
@@ -24,6 +25,7 @@ import * as lifecycle from './lifecycle.ts';
 import { nextStep, phaseOf, recordKey, type Lifecycle, type Step } from './lifecycle.ts';
 import { pause, resume, resync, status, stop, type LifecycleStatus, type PhaseAnswer } from './messages.ts';
 import { onDaemon, shared } from './options.ts';
+import { recordingOn } from './recording.ts';
 import { runSession } from './session.ts';
 import { tagDeployment, tagPhase } from './tags.ts';
 
@@ -32,7 +34,7 @@ export interface BackupState extends BackupInput {
   readonly lifecycle?: Lifecycle;
 }
 
-/** How long an update waits for its phase. A source or store that does not answer makes it return sooner than that. */
+/** How long an update waits for its phase. */
 const EFFECT_TIMEOUT = '30 seconds';
 /** Between two claims that were lost at once, so that two rivals do not spin. */
 const RECLAIM_PAUSE = '5 seconds';
@@ -43,6 +45,7 @@ export async function backup(state: BackupState): Promise<PhaseAnswer> {
   const continued = workflowInfo().continuedFromExecutionRunId !== undefined;
   const fields = fieldsOf('backup', state, continued ? ['deployment', 'lifecycle'] : ['deployment']);
   const deployment = deploymentField('backup', fields);
+  requireOwnId(deployment);
   const run = new BackupRun(deployment, state.lifecycle ?? lifecycle.newLifecycle(now()));
   run.listen();
   tagDeployment(deployment);
@@ -52,6 +55,16 @@ export async function backup(state: BackupState): Promise<PhaseAnswer> {
   const answer = await CancellationScope.nonCancellable(() => run.untilOver());
   if (root.consideredCancelled) throw new CancelledFailure('the backup was stopped');
   return answer;
+}
+
+/** Two lifecycles of one deployment would take the claim from each other for ever: there is one id, so there is one. */
+function requireOwnId(deployment: string): void {
+  const { workflowId } = workflowInfo();
+  const wanted = backupWorkflowId(deployment);
+  if (workflowId === wanted) return;
+  throw workflowFailure(
+    failure('BadInput', `the workflow id of the backup of ${deployment} must be ${wanted}, not ${workflowId}`),
+  );
 }
 
 function now(): string {
@@ -126,10 +139,18 @@ class BackupRun {
   async obey(change: (life: Lifecycle) => Lifecycle, report = false): Promise<PhaseAnswer> {
     this.command(change);
     const issued = this.#issued;
-    await condition(() => this.#handled >= issued || this.#over, EFFECT_TIMEOUT);
+    const isInEffect = await condition(() => this.#handled >= issued || this.#over, EFFECT_TIMEOUT);
+    if (!isInEffect) throw workflowFailure(failure('NotInEffectYet', this.pending()));
     const { problem } = this.#life;
     if (report && problem) throw workflowFailure(problem);
     return this.answer();
+  }
+
+  pending(): string {
+    const { claim, superseded } = this.#life;
+    const waiting = claim ? `; it waits for daemon ${claim.daemon}` : '';
+    const removing = superseded.length > 0 ? ', which also removes what was given up' : '';
+    return `the command to the backup of ${this.#deployment} is noted and not in effect yet${waiting}${removing}`;
   }
 
   answer(): PhaseAnswer {
@@ -199,8 +220,10 @@ class BackupRun {
     try {
       await scope.run(() => this.take(step));
     } catch (error) {
-      // What was cancelled is decided about again, whatever it was.
-      if (!isCancellation(error)) await this.failed(error);
+      // What was cancelled is decided about again, whatever it was: a cancelled activity is not tried again, so that one
+      // whose worker died just then ends as timed out, and one that was about to be tried again as failed.
+      const isGivenUp = isCancellation(error) || (scope.consideredCancelled && failureOf(error) !== undefined);
+      if (!isGivenUp) await this.failed(error);
     } finally {
       this.#scope = undefined;
       this.#finishing = false;
@@ -252,13 +275,10 @@ class BackupRun {
     const life = this.#life;
     tagPhase(phaseOf(life));
     if (life.claim) {
-      await this.activities().recordPhase({
-        deployment: this.#deployment,
-        member: life.claim.member,
-        phase: phaseOf(life),
-        since: life.since,
-        problem: life.problem,
-      });
+      const { taskQueue, member } = life.claim;
+      const { since, problem } = life;
+      const change = { deployment: this.#deployment, member, phase: phaseOf(life), since, problem };
+      await recordingOn(taskQueue, (activities) => activities.recordPhase(change));
     }
     this.#life = { ...this.#life, recorded: recordKey(life) };
   }

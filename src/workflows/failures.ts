@@ -32,6 +32,12 @@ export function failureOf(error: unknown): Failure | undefined {
   return undefined;
 }
 
+/** True when no worker took an activity up from its queue in time. */
+export function wasNotTakenUp(error: unknown): boolean {
+  if (error instanceof ActivityFailure) return wasNotTakenUp(error.cause);
+  return error instanceof TimeoutFailure && error.timeoutType === 'SCHEDULE_TO_START';
+}
+
 /** True when the failure is of that kind. */
 export function isKind({ code }: Failure, kind: ErrorName): boolean {
   return code === errorKind(kind).code;

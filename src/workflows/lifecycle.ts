@@ -156,7 +156,8 @@ export function claimed(life: Lifecycle, claim: Claim): Lifecycle {
     ...life,
     claim,
     claimLost: false,
-    startOver: false,
+    // A resync that was asked for before anything was claimed still has what this claim found to replace.
+    startOver: life.startOver && replaced === undefined && claim.member !== null,
     prepared: false,
     superseded: replaced === undefined ? life.superseded : [...life.superseded, replaced],
   };

@@ -18,12 +18,22 @@ interface Choice {
   readonly summary: string;
   /** All tries together; without it, for ever. */
   readonly scheduleToCloseTimeout?: '1 minute';
+  /** How long it may wait for the daemon to take it up; without it, for ever. */
+  readonly scheduleToStartTimeout?: typeof SOON;
 }
+
+/** A worker that lives takes up what it is given at once, and one that was started again within this time. */
+const SOON = '5 seconds';
 
 const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   recordPhase: { startToCloseTimeout: '5 minutes', summary: 'write the phase to the stores' },
   prepareMember: { startToCloseTimeout: '1 hour', summary: 'check source, stores and mongod; open the head' },
-  releaseMember: { startToCloseTimeout: '5 minutes', scheduleToCloseTimeout: '1 minute', summary: 'close the head' },
+  releaseMember: {
+    startToCloseTimeout: '5 minutes',
+    scheduleToCloseTimeout: '1 minute',
+    scheduleToStartTimeout: SOON,
+    summary: 'close the head',
+  },
   discardIncarnation: { startToCloseTimeout: '30 days', summary: 'remove what was given up' },
   beginSync: { startToCloseTimeout: '1 hour', summary: 'choose the optimes of the sync; list collections' },
   copySource: { startToCloseTimeout: '1 hour', summary: 'copy collections into slices' },
@@ -46,6 +56,18 @@ export function shared(): SharedActivities {
     startToCloseTimeout: '1 minute',
     summary: 'find the daemon that does the work',
   });
+}
+
+/** The activities that only write to the stores, which any daemon can do. */
+export type RecordActivities = Pick<DaemonActivities, 'recordPhase' | 'abandonRestore'>;
+
+/** The same, given up when the daemon does not take one up soon: another daemon does it then. */
+export function recordsOnDaemon(taskQueue: string): RecordActivities {
+  const proxied = <K extends keyof RecordActivities>(name: K): RecordActivities[K] => {
+    const options = { ...common, ...choices[name], taskQueue, scheduleToStartTimeout: SOON } as const;
+    return proxyActivities<RecordActivities>(options)[name];
+  };
+  return { recordPhase: proxied('recordPhase'), abandonRestore: proxied('abandonRestore') };
 }
 
 /** The activities of one daemon. Its queue has no time limit: work waits until the daemon's worker runs. */

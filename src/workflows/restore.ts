@@ -1,12 +1,19 @@
 /** Workflow `restore`: a snapshot brought back as a directory that mongod starts on. */
-import { CancellationScope, isCancellation, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
-import type { DaemonActivities, RestoreWork } from '../activities/types.ts';
+import {
+  CancellationScope,
+  CancelledFailure,
+  isCancellation,
+  setCurrentDetails,
+  workflowInfo,
+} from '@temporalio/workflow';
+import type { RestoreWork } from '../activities/types.ts';
 import type { Problem, RestoreInput, RestoreSummary } from '../shared/messages.ts';
 import { workflowIdOf } from '../shared/names.ts';
 import { reclaiming } from './claiming.ts';
 import { castFailure, failingWithCode, failureOf } from './failures.ts';
 import { restorePlanOf } from './input.ts';
 import { onDaemon, shared } from './options.ts';
+import { recordingOn } from './recording.ts';
 import { tagDeployment } from './tags.ts';
 
 export async function restore(input: RestoreInput): Promise<RestoreSummary> {
@@ -27,8 +34,10 @@ export async function restore(input: RestoreInput): Promise<RestoreSummary> {
     setCurrentDetails(`${what}: done, ${summary.bytes} bytes, proven.`);
     return summary;
   } catch (error) {
-    await CancellationScope.nonCancellable(() => abandon(activities, work, error));
-    throw castFailure(error);
+    // A cancelled activity whose worker has died ends as timed out: that it was cancelled is what counts.
+    const isCancelled = CancellationScope.current().consideredCancelled;
+    await CancellationScope.nonCancellable(() => abandon(taskQueue, work, isCancelled ? undefined : error));
+    throw isCancelled ? new CancelledFailure('the restore was cancelled') : castFailure(error);
   }
 }
 
@@ -40,8 +49,10 @@ function restoreId(deployment: string): string {
   return /^[\w.-]+$/.test(chosen) ? chosen : firstExecutionRunId;
 }
 
-async function abandon(activities: DaemonActivities, work: RestoreWork, error: unknown): Promise<void> {
-  const failure = isCancellation(error) ? undefined : failureOf(error);
+/** @param error what it failed with; undefined when it was cancelled */
+async function abandon(taskQueue: string, work: RestoreWork, error: unknown): Promise<void> {
+  const failure = error === undefined || isCancellation(error) ? undefined : failureOf(error);
   const problem: Problem | null = failure ? { ...failure, since: new Date().toISOString() } : null;
-  await activities.abandonRestore({ ...work, state: failure ? 'failed' : 'cancelled', problem });
+  const state = failure ? 'failed' : 'cancelled';
+  await recordingOn(taskQueue, (activities) => activities.abandonRestore({ ...work, state, problem }));
 }
