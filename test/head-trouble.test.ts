@@ -101,15 +101,16 @@ test('a head that is shut down while it builds indexes goes on building when it 
   await made.untilBuilding();
   process.kill(await made.pid(), 'SIGTERM');
   await ended;
-  for (let failures = 0; ; failures += 1) {
+  await until(async () => {
     try {
       await made.build();
-      break;
+      return true;
     } catch (error) {
-      // It may take its time to shut down.
-      assert.ok(isLifeboatError(error, 'HeadLost') && failures < 50, String(error));
+      // It takes its time to shut down.
+      assert.ok(isLifeboatError(error, 'HeadLost'), String(error));
+      return false;
     }
-  }
+  }, 'the head is opened anew and builds');
   assert.equal(await made.indexes(), 3);
 });
 
@@ -165,4 +166,18 @@ test('a head whose directory is gone is missing to who wants it held still', asy
   await using head = await openHead(folder.path, headIdentity());
   const missing = (error: unknown): boolean => isLifeboatError(error, 'HeadMissing');
   await assert.rejects(head.lock(at(0).ts, AbortSignal.timeout(60_000)), missing);
+});
+
+test('a newer claim tells a snapshot in hand to end, and waits for it no longer than that takes', async () => {
+  await using folder = await testFolder();
+  const head = await openHead(folder.path, headIdentity());
+  await beginAt(head, at(0));
+  const locked = await head.lock(at(0).ts, AbortSignal.timeout(60_000));
+  const givenUp = head.giveUp();
+  assert.ok(isLifeboatError(locked.signal.reason, 'FenceLost'));
+  await locked.release();
+  await givenUp;
+  await assert.rejects(applyAll(head, entry(1, createOf(NS, COLLECTION))), (error) =>
+    isLifeboatError(error, 'FenceLost'),
+  );
 });

@@ -77,6 +77,8 @@ export class HeadOwner implements AsyncDisposable {
   #head: OpenHead | undefined;
   #record: HeadRecord;
   #applier: { readonly head: OpenHead; readonly applier: Applier } | undefined;
+  /** Aborted when a newer claim takes the head. */
+  readonly #givenUp = new AbortController();
   #starts = 0;
   #closed = false;
 
@@ -161,7 +163,7 @@ export class HeadOwner implements AsyncDisposable {
         this.#refuseUnsound();
         // Opened anew it may be behind what it was.
         if (position && !isTolerant(head.record) && compareOptimes(position.appliedThrough.ts, minimum) >= 0) {
-          return await holdStill(head, this.#directory.dbpath, end);
+          return await holdStill(head, this.#directory.dbpath, end, this.#givenUp.signal);
         }
       } catch (error) {
         end();
@@ -177,6 +179,12 @@ export class HeadOwner implements AsyncDisposable {
       this.#close();
       await this.#stop();
     });
+  }
+
+  /** As close, for a newer claim: a snapshot in hand, which could not be committed any more, is told to end at once. */
+  async giveUp(): Promise<void> {
+    this.#givenUp.abort(superseded(this.#options.identity));
+    await this.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -196,6 +204,7 @@ export class HeadOwner implements AsyncDisposable {
 
   /** Ends the mongod at once and refuses every later turn: a newer owner has taken the directory. */
   async #supersede(): Promise<void> {
+    this.#givenUp.abort(superseded(this.#options.identity));
     this.#close();
     await this.#kill();
   }
