@@ -6,13 +6,15 @@ import { fromStoredPosition } from '../src/mongo/positions.ts';
 import { isLifeboatError, type ErrorName } from '../src/shared/errors.ts';
 import { applyEntries } from '../src/steps/apply-entries.ts';
 import { beginSync } from '../src/steps/begin-sync.ts';
+import { buildHead } from '../src/steps/build-head.ts';
+import { copySource } from '../src/steps/copy-source.ts';
 import { finishSync } from '../src/steps/finish-sync.ts';
 import { tailOplog } from '../src/steps/tail-oplog.ts';
 import { updateMember } from '../src/stores/members.ts';
 import type { SyncPlan } from '../src/stores/records.ts';
 import { testFolder } from './support/folders.ts';
 import { headIdentity, openHead } from './support/head.ts';
-import { openSyncLab, stepContext, type Deployment, type SyncLab } from './support/sync.ts';
+import { listed, openSyncLab, stepContext, type Deployment, type SyncLab } from './support/sync.ts';
 
 let lab: SyncLab;
 const ctx = stepContext();
@@ -88,4 +90,18 @@ test('a head that lost its data after the initial sync is missing, and no slice 
   const listed = await stores.syncCollections.countDocuments({ '_id.incarnation': fence.incarnation });
   await assert.rejects(finishSync(ctx, parts(made)), kind('HeadMissing'));
   assert.equal(await stores.syncCollections.countDocuments({ '_id.incarnation': fence.incarnation }), listed);
+});
+
+test('a collection whose slices are gone is not built without its documents', async () => {
+  const orders = lab.set.client.db('shop').collection('orders');
+  await orders.insertMany(Array.from({ length: 10 }, (_, n) => ({ n })));
+  await using made = await begun();
+  const { stores, source, fence } = made.deployment;
+  for (let finished = false; !finished;) {
+    ({ finished } = await copySource(ctx, { stores, source, fence, slicesInFlight: 2 }, { maxMs: 5_000 }));
+  }
+  const { _id } = await listed(made.deployment, 'shop.orders');
+  await stores.slices.deleteMany({ '_id.incarnation': fence.incarnation, '_id.uuid': _id.uuid });
+  const building = buildHead(ctx, { stores, fence, head: made.head }, { maxMs: 10_000 });
+  await assert.rejects(building, kind('SliceMissing'));
 });

@@ -9,10 +9,12 @@ import { replyValues, succeeded } from '../head/socket.ts';
 import { makeViews } from '../head/views.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { namespaceRule } from '../source/namespaces.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import type { SyncCollectionRecord, SyncPlan } from '../stores/records.ts';
 import { listCollectionsToBuild, type SyncListing } from '../syncstore/collections.ts';
+import type { SliceHeader } from '../syncstore/chain.ts';
 import { readChain, readSlice } from '../syncstore/slices.ts';
 import type { StepContext } from './context.ts';
 
@@ -139,7 +141,8 @@ class Loader {
     if (progress?.complete) return true;
     const { slices, complete } = await readChain(stores, fence.incarnation, collection._id.uuid);
     const [first] = slices;
-    // A collection that has no slices has no documents to load: it was done without any.
+    refuseLostSlices(collection, slices);
+    // Without slices it is still to be copied, or one of which no documents are in a backup.
     if (!first) return collection.state === 'done';
     const isSameChain = progress?.chain === first.id.seq;
     if (progress && !isSameChain) {
@@ -188,6 +191,15 @@ class Loader {
       etaSeconds: null,
     });
   }
+}
+
+/** What was copied is recorded with how much it was: slices that are gone from the end, or all, must not go unnoticed. */
+function refuseLostSlices({ db, name, state, documents }: SyncCollectionRecord, slices: readonly SliceHeader[]): void {
+  if (state !== 'done' || (slices.length === 0 && namespaceRule(db, name) !== 'copy')) return;
+  const stored = slices.reduce((sum, slice) => sum + slice.documents, 0);
+  if (slices.length > 0 && stored >= documents) return;
+  const message = `${db}.${name}: ${documents} documents were copied, and its slices hold ${stored}`;
+  throw new LifeboatError('SliceMissing', message);
 }
 
 /** All documents are in: from here on entries are applied. */
