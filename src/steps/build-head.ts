@@ -40,13 +40,14 @@ export async function buildHead(
 ): Promise<{ readonly finished: boolean }> {
   const deadline = Date.now() + maxMs;
   const attempt = parts.head.attempt('build');
+  const headers: SliceHeaders = new Map();
   for (;;) {
     if (parts.head.state().stage !== 'loading') return { finished: true };
     const { sync, source } = await readMember(parts.stores, parts.fence);
     if (sync && sync.stage !== 'list') {
       const listing = await listCollectionsToBuild(parts.stores, parts.fence.incarnation);
       await attempt.turn((head) => prepare(head, listing, source.featureCompatibilityVersion), ctx.signal);
-      const loader = new Loader(ctx, parts, attempt, listing, deadline);
+      const loader = new Loader(ctx, parts, { attempt, listing, deadline, headers });
       await loader.load();
       if (sync.stop && loader.isComplete) {
         await attempt.turn((head) => becomeLoaded(head, listing, sync), ctx.signal);
@@ -93,23 +94,35 @@ function uuidOf({ buffer }: Binary): string {
   return Buffer.from(buffer).toString('hex');
 }
 
+/** Headers of the slices of collections under way, by UUID in hex: there may be many, and each round asks for them. */
+type SliceHeaders = Map<string, SliceHeader[]>;
+
+interface Loading {
+  readonly attempt: HeadAttempt;
+  readonly listing: SyncListing;
+  readonly deadline: number;
+  readonly headers: SliceHeaders;
+}
+
 class Loader {
   readonly #ctx: StepContext;
   readonly #parts: BuildParts;
   readonly #attempt: HeadAttempt;
   readonly #listing: SyncListing;
   readonly #deadline: number;
+  readonly #headers: SliceHeaders;
   #loads = new Map<string, LoadProgress>();
   #bytes = 0;
   #complete = true;
   readonly #beganAt = performance.now();
 
-  constructor(ctx: StepContext, parts: BuildParts, attempt: HeadAttempt, listing: SyncListing, deadline: number) {
+  constructor(ctx: StepContext, parts: BuildParts, { attempt, listing, deadline, headers }: Loading) {
     this.#ctx = ctx;
     this.#parts = parts;
     this.#attempt = attempt;
     this.#listing = listing;
     this.#deadline = deadline;
+    this.#headers = headers;
   }
 
   /** Whether every slice of every collection was loaded. */
@@ -139,7 +152,10 @@ class Loader {
     const uuid = uuidOf(collection._id.uuid);
     const progress = this.#loads.get(uuid);
     if (progress?.complete) return true;
-    const { slices, complete } = await readChain(stores, fence.incarnation, collection._id.uuid);
+    const known = this.#headers.get(uuid) ?? [];
+    this.#headers.set(uuid, known);
+    const { slices, complete } = await readChain(stores, fence.incarnation, collection._id.uuid, known);
+    if (complete) this.#headers.delete(uuid);
     const [first] = slices;
     refuseLostSlices(collection, slices);
     // Without slices it is still to be copied, or one of which no documents are in a backup.
