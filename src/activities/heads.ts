@@ -43,7 +43,10 @@ export class Heads {
       if (member.owner.daemon !== this.#options.daemon) {
         throw new LifeboatError('FenceLost', `daemon ${member.owner.daemon} owns ${fence.key}`);
       }
-      if (held) await this.#close(fence.key, held);
+      if (held) {
+        this.#held.delete(fence.key);
+        await held.owner.giveUp();
+      }
       const owner = await this.#open(member);
       this.#held.set(fence.key, { incarnation, epoch: fence.epoch, owner });
       return owner;

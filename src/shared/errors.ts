@@ -284,6 +284,19 @@ const kinds = {
     retryable: false,
     fix: 'Set LIFEBOAT_MONGOD or daemon.mongod, or put mongod on the PATH of the worker.',
   },
+  HeadStrained: {
+    code: 'LB4031',
+    owner: 'operator',
+    retryable: true,
+    fix: 'The mongod of the head had not enough cache, or was too busy. It is tried again; if it comes again, give daemon.headCache more.',
+  },
+  HeadUnfinished: {
+    code: 'LB4032',
+    owner: 'nobody',
+    // The initial sync goes back to the step that makes the head so.
+    retryable: false,
+    fix: 'The head is not as the step of the initial sync needs it; the sync goes back to building it.',
+  },
   HeadMissing: {
     code: 'LB4011',
     owner: 'operator',

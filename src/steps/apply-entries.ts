@@ -13,6 +13,7 @@ import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
 import type { StoredPosition } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
+import { unloadedHead } from './unloaded-head.ts';
 
 export interface ApplyParts {
   readonly stores: Stores;
@@ -36,7 +37,7 @@ export interface ApplyRequest {
 
 export interface ApplyResult {
   readonly position: HeadPosition;
-  /** Every stored entry (up to `until`) is applied. */
+  /** The head stands at or behind `until`; without that, every entry that was stored is applied. */
   readonly caughtUp: boolean;
 }
 
@@ -48,14 +49,15 @@ const REMOVE_MS = 10_000;
 
 /**
  * Applies entries for about `maxMs`. While the head is `catching-up` nothing behind the stop point is applied.
- * @throws LifeboatError `UnknownEntry`, `EntryNotSupported`, `Diverged`, `EntriesMissing`, `EntriesDamaged`, `FenceLost`;
- *   `HeadLost`, `HeadInconsistent`, `DiskFull`, `StoreUnavailable` (retryable)
+ * @throws LifeboatError `UnknownEntry`, `EntryNotSupported`, `Diverged`, `EntriesMissing`, `EntriesDamaged`, `FenceLost`,
+ *   `IndexBuildFailed`; `HeadMissing`, `HeadUnfinished` (see unloadedHead); `HeadLost`, `HeadStrained`, `DiskFull`,
+ *   `StoreUnavailable` (retryable)
  */
 export async function applyEntries(ctx: StepContext, parts: ApplyParts, request: ApplyRequest): Promise<ApplyResult> {
   const run = new ApplyRun(ctx, parts, request);
-  await readMember(parts.stores, parts.fence);
+  const { sync } = await readMember(parts.stores, parts.fence);
   try {
-    return await run.go();
+    return await run.go(() => unloadedHead(parts.fence, sync));
   } finally {
     run.end();
   }
@@ -91,15 +93,24 @@ class ApplyRun {
     clearTimeout(this.#timer);
   }
 
-  async go(): Promise<ApplyResult> {
+  /** @param unloaded what is to be raised of a head that holds nothing */
+  async go(unloaded: () => LifeboatError): Promise<ApplyResult> {
     const { arrivals } = this.#parts;
+    // Asked in a turn: a head that was opened anew may have lost its directory since its state was last told.
+    const isLoaded = await this.#withinTime(() =>
+      this.#attempt.turn((head) => Promise.resolve(head.record.position !== null), this.#signal),
+    );
+    if (isLoaded === false || this.#parts.head.state().position === null) throw unloaded();
     for (;;) {
       this.#ctx.signal.throwIfAborted();
       const { rung } = arrivals;
       const caughtUp = await this.#withinTime(() => this.#applyStored());
       const isOver = this.#isDone() || Date.now() >= this.#deadline;
       await this.#tell(isOver);
-      if (isOver) return { position: this.#position(), caughtUp: caughtUp ?? false };
+      if (isOver) {
+        const reachedAll = this.#until ? this.#isDone() : (caughtUp ?? false);
+        return { position: this.#position(), caughtUp: reachedAll };
+      }
       if (caughtUp) await arrivals.wait(this.#ctx.signal, Math.min(LOOK_MS, this.#deadline - Date.now()), rung);
     }
   }
@@ -140,7 +151,8 @@ class ApplyRun {
       await this.#attempt.turn(async (head) => {
         const applier = this.#attempt.applier(head);
         const before = applier.entries;
-        await applier.run(bytes, this.#until);
+        // Not when this slice of time is over: a build that takes longer would never end.
+        await applier.run(bytes, this.#until, this.#ctx.signal);
         this.#entries += applier.entries - before;
       }, this.#signal);
       this.#report();

@@ -9,10 +9,12 @@ import { replyValues, succeeded } from '../head/socket.ts';
 import { makeViews } from '../head/views.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { namespaceRule } from '../source/namespaces.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import type { SyncCollectionRecord, SyncPlan } from '../stores/records.ts';
 import { listCollectionsToBuild, type SyncListing } from '../syncstore/collections.ts';
+import type { SliceHeader } from '../syncstore/chain.ts';
 import { readChain, readSlice } from '../syncstore/slices.ts';
 import type { StepContext } from './context.ts';
 
@@ -38,13 +40,14 @@ export async function buildHead(
 ): Promise<{ readonly finished: boolean }> {
   const deadline = Date.now() + maxMs;
   const attempt = parts.head.attempt('build');
+  const headers: SliceHeaders = new Map();
   for (;;) {
     if (parts.head.state().stage !== 'loading') return { finished: true };
     const { sync, source } = await readMember(parts.stores, parts.fence);
     if (sync && sync.stage !== 'list') {
       const listing = await listCollectionsToBuild(parts.stores, parts.fence.incarnation);
       await attempt.turn((head) => prepare(head, listing, source.featureCompatibilityVersion), ctx.signal);
-      const loader = new Loader(ctx, parts, attempt, listing, deadline);
+      const loader = new Loader(ctx, parts, { attempt, listing, deadline, headers });
       await loader.load();
       if (sync.stop && loader.isComplete) {
         await attempt.turn((head) => becomeLoaded(head, listing, sync), ctx.signal);
@@ -91,23 +94,35 @@ function uuidOf({ buffer }: Binary): string {
   return Buffer.from(buffer).toString('hex');
 }
 
+/** Headers of the slices of collections under way, by UUID in hex: there may be many, and each round asks for them. */
+type SliceHeaders = Map<string, SliceHeader[]>;
+
+interface Loading {
+  readonly attempt: HeadAttempt;
+  readonly listing: SyncListing;
+  readonly deadline: number;
+  readonly headers: SliceHeaders;
+}
+
 class Loader {
   readonly #ctx: StepContext;
   readonly #parts: BuildParts;
   readonly #attempt: HeadAttempt;
   readonly #listing: SyncListing;
   readonly #deadline: number;
+  readonly #headers: SliceHeaders;
   #loads = new Map<string, LoadProgress>();
   #bytes = 0;
   #complete = true;
   readonly #beganAt = performance.now();
 
-  constructor(ctx: StepContext, parts: BuildParts, attempt: HeadAttempt, listing: SyncListing, deadline: number) {
+  constructor(ctx: StepContext, parts: BuildParts, { attempt, listing, deadline, headers }: Loading) {
     this.#ctx = ctx;
     this.#parts = parts;
     this.#attempt = attempt;
     this.#listing = listing;
     this.#deadline = deadline;
+    this.#headers = headers;
   }
 
   /** Whether every slice of every collection was loaded. */
@@ -137,9 +152,13 @@ class Loader {
     const uuid = uuidOf(collection._id.uuid);
     const progress = this.#loads.get(uuid);
     if (progress?.complete) return true;
-    const { slices, complete } = await readChain(stores, fence.incarnation, collection._id.uuid);
+    const known = this.#headers.get(uuid) ?? [];
+    this.#headers.set(uuid, known);
+    const { slices, complete } = await readChain(stores, fence.incarnation, collection._id.uuid, known);
+    if (complete) this.#headers.delete(uuid);
     const [first] = slices;
-    // A collection that has no slices has no documents to load: it was done without any.
+    refuseLostSlices(collection, slices);
+    // Without slices it is still to be copied, or one of which no documents are in a backup.
     if (!first) return collection.state === 'done';
     const isSameChain = progress?.chain === first.id.seq;
     if (progress && !isSameChain) {
@@ -188,6 +207,15 @@ class Loader {
       etaSeconds: null,
     });
   }
+}
+
+/** What was copied is recorded with how much it was: slices that are gone from the end, or all, must not go unnoticed. */
+function refuseLostSlices({ db, name, state, documents }: SyncCollectionRecord, slices: readonly SliceHeader[]): void {
+  if (state !== 'done' || (slices.length === 0 && namespaceRule(db, name) !== 'copy')) return;
+  const stored = slices.reduce((sum, slice) => sum + slice.documents, 0);
+  if (slices.length > 0 && stored >= documents) return;
+  const message = `${db}.${name}: ${documents} documents were copied, and its slices hold ${stored}`;
+  throw new LifeboatError('SliceMissing', message);
 }
 
 /** All documents are in: from here on entries are applied. */

@@ -94,7 +94,7 @@ async function cutAndCommit(
     snapshot: id,
     lease: lease.number,
     parent,
-    signal: AbortSignal.any([ctx.signal, lease.signal]),
+    signal: AbortSignal.any([ctx.signal, lease.signal, locked.signal]),
     report: (progress) => ctx.report(progress),
   });
   const manifest: ManifestRecord = {

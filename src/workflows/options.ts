@@ -39,7 +39,8 @@ const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   copySource: { startToCloseTimeout: '1 hour', summary: 'copy collections into slices' },
   buildHead: { startToCloseTimeout: '1 hour', summary: 'load slices into the head' },
   tailOplog: { startToCloseTimeout: '1 hour', summary: 'follow the oplog of the source' },
-  applyEntries: { startToCloseTimeout: '1 hour', summary: 'apply oplog entries to the head' },
+  // It may have to build an index, which would begin anew when its time is over.
+  applyEntries: { startToCloseTimeout: '30 days', summary: 'apply oplog entries to the head' },
   finishSync: { startToCloseTimeout: '30 days', summary: 'build indexes and validate the head' },
   majorityOptime: { startToCloseTimeout: '5 minutes', summary: 'ask the source for its majority optime' },
   takeSnapshot: { startToCloseTimeout: '30 days', summary: 'cut the head into blocks' },

@@ -1,6 +1,7 @@
 /** What a backup does while it runs: the initial sync, then routine operation, until it is cancelled. */
 import type { DaemonActivities, MemberWork, SyncStage } from '../activities/types.ts';
 import type { Optime } from '../shared/optime.ts';
+import { failureOf, isKind } from './failures.ts';
 import { together } from './scopes.ts';
 
 /** What a session needs of the workflow it runs in. */
@@ -37,13 +38,26 @@ async function follow({ activities, work, sliceDone }: SessionHost): Promise<nev
 
 async function build(host: SessionHost): Promise<void> {
   if (host.stage === 'sync') {
-    await together([() => untilFinished(host, 'copySource'), () => untilFinished(host, 'buildHead')]);
-    await catchUp(host);
-    host.finishing(true);
-    await host.activities.finishSync(host.work);
+    while (!(await synced(host)));
     await host.reached('first-snapshot');
   }
   await together([() => applyForever(host), () => firstSnapshot(host)]);
+}
+
+/** False when the head turned out to lack what an earlier step gave it: each step does again what is not there. */
+async function synced(host: SessionHost): Promise<boolean> {
+  await together([() => untilFinished(host, 'copySource'), () => untilFinished(host, 'buildHead')]);
+  try {
+    await catchUp(host);
+    host.finishing(true);
+    await host.activities.finishSync(host.work);
+    return true;
+  } catch (error) {
+    const failure = failureOf(error);
+    if (!failure || !isKind(failure, 'HeadUnfinished')) throw error;
+    host.finishing(false);
+    return false;
+  }
 }
 
 async function untilFinished(
