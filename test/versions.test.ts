@@ -6,13 +6,27 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { MongoClient } from 'mongodb';
-import { startMongod, type RunningMongod } from '../src/mongod/process.ts';
+import { findBinary } from '../src/embedded/binaries.ts';
+import { mongodOn, startMongod, type RunningMongod } from '../src/mongod/process.ts';
 import { proveEqual, type EqualityReport } from '../src/proof/equality.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import type { RestoreSummary, SnapshotSummary } from '../src/shared/messages.ts';
 import { TASK_QUEUE } from '../src/shared/names.ts';
 import { formatOptime, type Optime } from '../src/shared/optime.ts';
 import { openSource } from '../src/source/connect.ts';
+import { DataPath } from './support/data-path.ts';
+import { testFolder } from './support/folders.ts';
+import {
+  applyAll,
+  beginAt,
+  headDbpath,
+  headIdentity,
+  headPid,
+  oldestEntry,
+  openHead,
+  proveHead,
+  rawEntries,
+} from './support/head.ts';
 import { startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
 import { mongodOf, OTHER_VERSIONS, type OtherMongod, type OtherVersion } from './support/mongods.ts';
 import { Random, testSeed } from './support/random.ts';
@@ -33,6 +47,96 @@ for (const name of OTHER_VERSIONS) {
     t.diagnostic(`mongod ${found.version}`);
     await backUpAndRestore(t, found);
   });
+}
+
+for (const [name, older] of [
+  ['4.4', '4.2'],
+  ['5.0', '4.4'],
+  ['6.0.27', '5.0'],
+] as const) {
+  const skip = await missing(name);
+  test(`a mongod ${name} whose features are those of ${older} has a head of the same`, { skip }, async (t) => {
+    const found = await mongodOf(name);
+    assert.ok('path' in found);
+    await followOlder(t, found.path, older);
+  });
+}
+
+/** Half of an upgrade: the server is the newer one, what it writes is of the older one. */
+async function followOlder(t: TestContext, binary: string, older: string): Promise<void> {
+  const random = new Random(testSeed());
+  t.diagnostic(`LIFEBOAT_TEST_SEED=${random.seed}`);
+  await using source = await startReplicaSet({ binary });
+  await source.client.db('admin').command({ setFeatureCompatibilityVersion: older });
+  await fillBase(source.client, source.members[0]?.address ?? { port: 0 }, random);
+  await using path = await DataPath.open({ source: source.uri, mongod: binary });
+  const writers = await startWriters(source.uri, { random, base: SMALL_BASE, writers: 2 });
+  try {
+    await writers.takeSteps(50);
+    await path.initialSync();
+    await writers.takeSteps(150);
+  } finally {
+    await writers.stop();
+  }
+  assertEqual(await path.prove(), new Set());
+}
+
+for (const name of [...OTHER_VERSIONS, null]) {
+  const skip = name !== null && (await missing(name));
+  const what = name ?? 'that other tests run';
+  test(`a head that was killed trims its capped collections as its source does: mongod ${what}`, { skip }, async () => {
+    const found = name === null ? { path: await findBinary('mongod') } : await mongodOf(name);
+    assert.ok('path' in found);
+    await killAndTrim(found.path);
+  });
+}
+
+/** Large documents take the place of many small ones, so that the head's last checkpoint has far more than there are. */
+async function killAndTrim(binary: string): Promise<void> {
+  await using folder = await testFolder();
+  await using source = await startReplicaSet({ binary });
+  const ring = source.client.db('d').collection<{ _id: number; text: string }>('ring');
+  const begin = await oldestEntry(source.client);
+  await source.client.db('d').createCollection('ring', { capped: true, size: 64 * 1024, max: 100 });
+  let next = 0;
+  const insert = async (count: number, bytes: number): Promise<void> => {
+    const documents = Array.from({ length: count }, () => ({ _id: next++, text: 'x'.repeat(bytes) }));
+    await ring.insertMany(documents, { writeConcern: { w: 'majority' } });
+  };
+  const identity = headIdentity();
+  let head = await openHead(folder.path, identity, { binary });
+  const follow = async (): Promise<void> => {
+    const at = head.state().position?.appliedThrough ?? begin;
+    await applyAll(head, await rawEntries(source.client, at));
+  };
+  try {
+    await beginAt(head, begin);
+    await insert(150, 100);
+    await follow();
+    await head.close();
+    head = await openHead(folder.path, identity, { binary });
+    await insert(20, 4_000);
+    await follow();
+    // Durable, so that the kill takes none of it.
+    await head.attempt('apply').turn((open) => open.save(open.record, { journaled: true }));
+    const pid = await headPid(folder.path, identity);
+    process.kill(pid, 'SIGKILL');
+    await until(async () => (await mongodOn(headDbpath(folder.path, identity))) === undefined, 'it has ended');
+    await insert(3, 100);
+    await until(
+      () =>
+        follow().then(
+          () => true,
+          (error: unknown) => !(isLifeboatError(error) && error.retryable) && Promise.reject(error as Error),
+        ),
+      'the head is opened anew',
+    );
+    const { differences, notCompared } = await proveHead(source.client, folder.path, head, identity);
+    assert.deepEqual([differences, notCompared], [[], []]);
+    assert.ok((await ring.countDocuments()) < 50);
+  } finally {
+    await head.close();
+  }
 }
 
 test('a 4.4 that cannot be read at majority is refused', { skip: await missing('4.4') }, async () => {

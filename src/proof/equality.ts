@@ -76,18 +76,21 @@ interface Pair {
   readonly copyIndexes: Indexes;
 }
 
-/** What versions from 5.0 on can, and 4.4 cannot (tried on 4.4.2). */
+/** What 4.4 cannot (tried on 4.4.2). */
 interface Abilities {
-  /** Reads at a past time outside a transaction. */
+  /** Reads at a past time outside a transaction: versions from 5.0 on. */
   readonly readsPast: boolean;
-  /** Writes an entry for each document that a capped collection loses. */
+  /** Writes an entry for each document that a capped collection loses: feature compatibility versions from 5.0 on. */
   readonly logsTrims: boolean;
 }
 
 async function abilitiesOf(client: MongoClient): Promise<Abilities> {
-  const { versionArray } = await client.db('admin').command({ buildInfo: 1 });
-  const isFrom5 = Number((versionArray as unknown[])[0]) >= 5;
-  return { readsPast: isFrom5, logsTrims: isFrom5 };
+  const admin = client.db('admin');
+  const { version } = await admin.command({ buildInfo: 1 });
+  const parameter = await admin.command({ getParameter: 1, featureCompatibilityVersion: 1 });
+  const features = parameter['featureCompatibilityVersion'] as { readonly version: string };
+  const isFrom5 = (text: string): boolean => Number.parseInt(text, 10) >= 5;
+  return { readsPast: isFrom5(String(version)), logsTrims: isFrom5(features.version) };
 }
 
 class Proof {

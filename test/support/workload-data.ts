@@ -132,7 +132,7 @@ function documentsNobodySends(): Buffer[] {
   ];
 }
 
-/** What a server's version lets be created; the same names are there in any case, but for `series`. */
+/** What a server's feature compatibility version lets be created; the same names are there in any case, but for `series`. */
 export interface Abilities {
   readonly series: boolean;
   readonly clustered: boolean;
@@ -141,10 +141,10 @@ export interface Abilities {
 
 /** Asks the server. */
 export async function abilitiesOf(client: MongoClient): Promise<Abilities> {
-  const { versionArray } = await client.db('admin').command({ buildInfo: 1 });
-  const [major = 0, minor = 0] = versionArray as number[];
-  const isFrom = (x: number, y: number): boolean => major > x || (major === x && minor >= y);
-  return { series: isFrom(5, 0), clustered: isFrom(5, 3), images: isFrom(6, 0) };
+  const parameter = { getParameter: 1, featureCompatibilityVersion: 1 };
+  const { featureCompatibilityVersion } = await client.db('admin').command(parameter);
+  const major = Number.parseInt(String(featureCompatibilityVersion.version), 10);
+  return { series: major >= 5, clustered: major >= 6, images: major >= 6 };
 }
 
 async function definitions(db: Db, can: Abilities): Promise<void> {
@@ -158,6 +158,7 @@ async function definitions(db: Db, can: Abilities): Promise<void> {
   await items.createIndex({ stock: 1 }, { partialFilterExpression: { stock: { $gt: 50 } }, hidden: true });
   await items.createIndex({ sku: 1 }, { name: 'collated', collation: { locale: 'de', strength: 1 } });
   await db.collection('unique').createIndex({ key: 1 }, { unique: true });
+  await db.command({ createIndexes: 'tiny', indexes: [{ key: { n: 1 }, name: 'of old', v: 1, background: true }] });
   await db.collection('mortal').createIndex({ at: 1 }, { expireAfterSeconds: 86_400 * 365 });
   await db.createCollection('empty');
   await db.createCollection('capped', { capped: true, size: 64 * 1024, max: 300 });
