@@ -134,6 +134,8 @@ function documentsNobodySends(): Buffer[] {
 
 /** What a server's feature compatibility version lets be created; the same names are there in any case, but for `series`. */
 export interface Abilities {
+  /** Hidden indexes, and collections made in a transaction. */
+  readonly hidden: boolean;
   readonly series: boolean;
   readonly clustered: boolean;
   readonly images: boolean;
@@ -143,8 +145,9 @@ export interface Abilities {
 export async function abilitiesOf(client: MongoClient): Promise<Abilities> {
   const parameter = { getParameter: 1, featureCompatibilityVersion: 1 };
   const { featureCompatibilityVersion } = await client.db('admin').command(parameter);
-  const major = Number.parseInt(String(featureCompatibilityVersion.version), 10);
-  return { series: major >= 5, clustered: major >= 6, images: major >= 6 };
+  const version = String(featureCompatibilityVersion.version);
+  const major = Number.parseInt(version, 10);
+  return { hidden: version !== '4.2', series: major >= 5, clustered: major >= 6, images: major >= 6 };
 }
 
 async function definitions(db: Db, can: Abilities): Promise<void> {
@@ -155,7 +158,10 @@ async function definitions(db: Db, can: Abilities): Promise<void> {
   await items.createIndex({ sku: 'hashed' });
   await items.createIndex({ 'nested.$**': 1 });
   await items.createIndex({ tags: 1 }, { sparse: true });
-  await items.createIndex({ stock: 1 }, { partialFilterExpression: { stock: { $gt: 50 } }, hidden: true });
+  await items.createIndex(
+    { stock: 1 },
+    { partialFilterExpression: { stock: { $gt: 50 } }, ...(can.hidden ? { hidden: true } : {}) },
+  );
   await items.createIndex({ sku: 1 }, { name: 'collated', collation: { locale: 'de', strength: 1 } });
   await db.collection('unique').createIndex({ key: 1 }, { unique: true });
   await db.command({ createIndexes: 'tiny', indexes: [{ key: { n: 1 }, name: 'of old', v: 1, background: true }] });

@@ -389,9 +389,13 @@ const catalogSteps: Record<string, { readonly weight: number; readonly step: Ste
 
 type Steps = typeof documentSteps;
 
+const OF_SERIES = ['series', 'createSeries'];
+const OF_HIDDEN = ['collModHidden', 'createInTransaction'];
+
 /** The steps that a server can take. */
 function within(steps: Steps, can: Abilities): Steps {
-  return can.series ? steps : Object.fromEntries(Object.entries(steps).filter(([name]) => !/series$/i.test(name)));
+  const cannot = [...(can.series ? [] : OF_SERIES), ...(can.hidden ? [] : OF_HIDDEN)];
+  return Object.fromEntries(Object.entries(steps).filter(([name]) => !cannot.includes(name)));
 }
 
 function choose(steps: Steps, random: Random): [string, Step] {
