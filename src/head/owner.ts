@@ -10,12 +10,15 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { compareOptimes, type Optime } from '../shared/optime.ts';
 import { Applier } from './apply.ts';
+import { countCappedCollections } from './counts.ts';
 import {
   checkDirectory,
   clearDirectory,
   foreign,
   headDirectory,
   isSameSet,
+  isUncounted,
+  noteCounted,
   superseded,
   takeDirectory,
   type HeadDirectory,
@@ -292,7 +295,12 @@ export class HeadOwner implements AsyncDisposable {
     const { socket } = this.#mongod ?? {};
     if (!socket) throw new LifeboatError('HeadLost', 'the head ended while it was opened');
     try {
-      this.#head = await OpenHead.read(socket, record, this.#options.atomic);
+      const head = await OpenHead.read(socket, record, this.#options.atomic);
+      if (await isUncounted(this.#directory)) {
+        await countCappedCollections(head);
+        await noteCounted(this.#directory);
+      }
+      this.#head = head;
     } catch (error) {
       throw await diskFullOr(this.#directory, error);
     }

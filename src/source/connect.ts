@@ -182,6 +182,11 @@ async function identify(name: string, client: MongoClient): Promise<SourceIdenti
   if (role !== undefined) {
     throw new LifeboatError('UnsupportedSource', `${name} is part of a sharded cluster (a ${role})`);
   }
+  // Only a server of 4.4 or older can be started without them (tried on 4.4.2); everything is read at majority.
+  const { storageEngine } = await ask<{ storageEngine: { supportsCommittedReads: boolean } }>({ serverStatus: 1 });
+  if (!storageEngine.supportsCommittedReads) {
+    throw new LifeboatError('UnsupportedSource', `${name} runs with enableMajorityReadConcern: false`);
+  }
   const { version } = await ask<{ version: string }>({ buildInfo: 1 });
   const { featureCompatibilityVersion } = await ask<{ featureCompatibilityVersion: { version: string } }>({
     getParameter: 1,

@@ -20,6 +20,8 @@ export interface LifeboatOptions {
   readonly sliceMs?: number;
   /** Lets tests set failpoints on the source. */
   readonly testCommands?: boolean;
+  /** The mongod of the source and of its head, by path and major version; the one of the environment when left out. */
+  readonly mongod?: { readonly path: string; readonly major: string };
   /** Given to the worker. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -53,7 +55,11 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const folder = stack.use(await testFolder()).path;
     // One after the other, each ended with the test from the moment it runs, also when the next one fails.
     const source = stack.use(
-      await startReplicaSet({ name: 'rs0', setParameters: { enableTestCommands: options.testCommands ?? false } }),
+      await startReplicaSet({
+        name: 'rs0',
+        setParameters: { enableTestCommands: options.testCommands ?? false },
+        ...(options.mongod ? { binary: options.mongod.path } : {}),
+      }),
     );
     const storeSet = stack.use(await startReplicaSet({ name: 'blocks' }));
     const temporal = stack.use(await startTestTemporal({ dynamicConfig }));
@@ -73,7 +79,10 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const configure = async (deployments: Readonly<Record<string, string>>): Promise<void> => {
       const entries = Object.entries(deployments).map(([name, uri]) => [name, { uri }] as const);
       const content = {
-        daemon: { id: 'test-daemon' },
+        daemon: {
+          id: 'test-daemon',
+          ...(options.mongod ? { mongod: { [options.mongod.major]: options.mongod.path } } : {}),
+        },
         blockstore: { uri: storeSet.uri },
         deployments: Object.fromEntries(entries),
       };
