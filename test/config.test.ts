@@ -37,7 +37,7 @@ test('a file that says nothing means the defaults', () => {
       blockstore: null,
       syncStore: null,
       oplogStore: null,
-      limits: { slicesInFlight: 4 },
+      limits: { slicesInFlight: 4, sourceReadBytesPerSecond: null },
       deployments: new Map(),
     });
   }
@@ -50,7 +50,7 @@ test('every key that is built is read, in bytes and milliseconds, paths beside t
 daemon: { id: host-1, dataDir: data, headCache: 512MiB, mongod: { 6.0: /usr/bin/mongod, "7.0": bin/mongod } }
 blockstore: { uri: "\${STORE}" }
 syncStore: { uriFile: sync-uri }
-limits: { slicesInFlight: 2 }
+limits: { slicesInFlight: 2, sourceReadMiBps: 1.5 }
 deployments:
   shop:
     uri: mongodb://db1,db2/?replicaSet=shop
@@ -71,7 +71,7 @@ deployments:
   assert.deepEqual(config.blockstore, { uri: '${STORE}' });
   assert.deepEqual(config.syncStore, { uriFile: '/etc/lifeboat/sync-uri' });
   assert.equal(config.oplogStore, null);
-  assert.equal(config.limits.slicesInFlight, 2);
+  assert.deepEqual(config.limits, { slicesInFlight: 2, sourceReadBytesPerSecond: 1_572_864 });
   assert.deepEqual(
     config.deployments,
     new Map([
@@ -120,6 +120,13 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
   ['a text for a number', 'limits:\n  slicesInFlight: many\n', '2:19', /a whole number from 1 to 64/],
   ['a broken number', 'limits: { slicesInFlight: 1.5 }', '1:27', /a whole number from 1 to 64/],
   ['a number out of range', 'limits: { slicesInFlight: 0 }', '1:27', /a whole number from 1 to 64/],
+  [
+    'a rate with a unit',
+    'limits: { sourceReadMiBps: 20MiB }',
+    '1:28',
+    /MiB a second from 0.1 to 100000, without a unit/,
+  ],
+  ['a rate of nothing', 'limits: { sourceReadMiBps: 0 }', '1:28', /from 0.1 to 100000/],
   ['a list for a map', 'daemon:\n  - id: a\n', '1:1', /daemon must be a map of id, dataDir/],
   ['a list for the file', '- shop\n', '1:1', /must be a map of daemon, blockstore/],
   ['a text for the file', 'shop\n', '1:1', /must be a map of daemon, blockstore/],
@@ -156,7 +163,6 @@ for (const [what, source, at, text] of mistakes) {
 }
 
 const unbuilt: readonly (readonly [key: string, source: string, at: `${number}:${number}`])[] = [
-  ['limits.sourceReadMiBps', 'limits:\n  sourceReadMiBps: 200\n', '2:3'],
   ['groom', 'limits: {}\ngroom: { whenLivingBelow: 0.9 }\n', '2:1'],
   ['deployments.a.snapshots', 'deployments:\n  a:\n    uri: mongodb://h\n    snapshots: { every: 6h }\n', '4:5'],
   ['deployments.a.exclude', 'deployments:\n  a:\n    uri: mongodb://h\n    exclude: ["logs.*"]\n', '4:5'],

@@ -121,7 +121,10 @@ export class Daemon {
       this.#sources.delete(name);
       void known.source.then((source) => source.close()).catch(() => undefined);
     }
-    const opening = this.#sources.get(name) ?? { key, source: openSource({ name, uri, readFrom }) };
+    const opening = this.#sources.get(name) ?? {
+      key,
+      source: openSource({ name, uri, readFrom, readLimit: () => this.#readLimit() }),
+    };
     this.#sources.set(name, opening);
     try {
       return await opening.source;
@@ -129,6 +132,10 @@ export class Daemon {
       if (this.#sources.get(name) === opening) this.#sources.delete(name);
       throw error;
     }
+  }
+
+  async #readLimit(): Promise<number | null> {
+    return (await this.config()).limits.sourceReadBytesPerSecond;
   }
 
   /** Lets go of a source, so that the next activity connects anew. */

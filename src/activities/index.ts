@@ -83,7 +83,7 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
     }),
     copySource: withProgress('copySource', async (ctx, { deployment, member }: MemberWork) => {
       const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
-      const { slicesInFlight } = (await daemon.config()).limits;
+      const slicesInFlight = async (): Promise<number> => (await daemon.config()).limits.slicesInFlight;
       const parts = { stores, source, fence: fenceOf(member), slicesInFlight };
       const { finished } = await copySource(ctx, parts, { maxMs: slices.load });
       return { finished };

@@ -39,6 +39,8 @@ export interface Config {
   readonly limits: {
     /** Collections of one source that are copied at a time. */
     readonly slicesInFlight: number;
+    /** How fast the documents of one source are read, in bytes a second; null is no limit. */
+    readonly sourceReadBytesPerSecond: number | null;
   };
   readonly deployments: ReadonlyMap<string, DeploymentConfig>;
 }
@@ -53,6 +55,11 @@ const defaults = {
 /** mongod refuses a smaller cache. */
 const MIN_HEAD_CACHE_BYTES = 2 ** 28;
 const MAX_SLICES_IN_FLIGHT = 64;
+/** Slower than this, an initial sync would never catch up with anything. */
+const MIN_READ_MIBPS = 0.1;
+const MAX_READ_MIBPS = 100_000;
+const RATE_ERROR = `must be a number of MiB a second from ${MIN_READ_MIBPS} to ${MAX_READ_MIBPS}, without a unit`;
+const MIB = 2 ** 20;
 const DAEMON_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const MAJOR_VERSION = /^\d+\.\d+$/;
 const CONNECTION_STRING = /^mongodb(\+srv)?:\/\/./;
@@ -146,6 +153,8 @@ const wholeNumber = (max: number): z.ZodNumber => {
   return z.int({ error }).min(1, error).max(max, error);
 };
 
+const rate = z.number({ error: RATE_ERROR }).min(MIN_READ_MIBPS, RATE_ERROR).max(MAX_READ_MIBPS, RATE_ERROR);
+
 /** The file as it is written, with quantities read. */
 export const fileSchema = section({
   daemon: optionalSection(
@@ -169,7 +178,7 @@ export const fileSchema = section({
   syncStore: store.optional(),
   oplogStore: store.optional(),
   limits: optionalSection(
-    section({ sourceReadMiBps: notBuiltYet, slicesInFlight: wholeNumber(MAX_SLICES_IN_FLIGHT).optional() }),
+    section({ sourceReadMiBps: rate.optional(), slicesInFlight: wholeNumber(MAX_SLICES_IN_FLIGHT).optional() }),
   ),
   deployments: z
     .record(z.string().regex(DEPLOYMENT_NAME), deployment, {
@@ -204,7 +213,10 @@ export function configOf(file: string, written: ConfigFile, absolute: (path: str
     blockstore: blockstore ? sourceOf(blockstore) : null,
     syncStore: syncStore ? sourceOf(syncStore) : null,
     oplogStore: oplogStore ? sourceOf(oplogStore) : null,
-    limits: { slicesInFlight: limits?.slicesInFlight ?? defaults.slicesInFlight },
+    limits: {
+      slicesInFlight: limits?.slicesInFlight ?? defaults.slicesInFlight,
+      sourceReadBytesPerSecond: limits?.sourceReadMiBps === undefined ? null : limits.sourceReadMiBps * MIB,
+    },
     deployments: new Map(
       Object.entries(deployments ?? {}).map(([name, entry]) => [
         name,
