@@ -6,10 +6,11 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { watchableConfig, type WatchedConfig } from '../config/load.ts';
 import type { Config, DeploymentConfig } from '../config/schema.ts';
+import type { SecretCommands } from '../config/secret-command.ts';
 import { deploymentUri, unknownDeployment } from '../config/uris.ts';
 import { mongodFor } from '../mongod/binary.ts';
 import { Arrivals } from '../oplogstore/arrivals.ts';
-import { isLifeboatError } from '../shared/errors.ts';
+import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { MemberClaim } from '../shared/messages.ts';
 import { daemonTaskQueue } from '../shared/names.ts';
 import { openSource, type Source } from '../source/connect.ts';
@@ -27,6 +28,8 @@ export interface DaemonOptions {
   readonly home: string;
   readonly env: NodeJS.ProcessEnv;
   readonly logger: Logger;
+  /** Runs what prints a connection string. */
+  readonly commands: SecretCommands;
   /** Where the stores are, as the configuration or the embedded blockstore says. */
   readonly storeUris: (config: Config) => Promise<StoreUris>;
 }
@@ -47,6 +50,9 @@ export class Daemon {
   readonly #troubles = new Map<string, TroubleBoard>();
   readonly #sources = new Map<string, { readonly key: string; readonly source: Promise<Source> }>();
   #stores: { readonly key: string; readonly stores: Promise<Stores> } | undefined;
+  /** Deployments whose source has let this process in, and whether the stores have. */
+  readonly #letIn = new Set<string>();
+  #storesLetIn = false;
 
   private constructor(options: DaemonOptions, dataDir: DataDir, config: WatchedConfig) {
     this.id = dataDir.daemonId;
@@ -104,7 +110,9 @@ export class Daemon {
     }
     const opening = this.#stores;
     try {
-      return await opening.stores;
+      const stores = await opening.stores;
+      this.#storesLetIn = true;
+      return stores;
     } catch (error) {
       if (this.#stores === opening) this.#stores = undefined;
       throw error;
@@ -114,7 +122,8 @@ export class Daemon {
   /** The source of a deployment, connected when it is first asked for, and anew when its URI was edited. */
   async source(name: string): Promise<Source> {
     const { readFrom } = await this.deployment(name);
-    const uri = deploymentUri(await this.config(), name, this.#options.env);
+    const { env, commands } = this.#options;
+    const uri = await deploymentUri(await this.config(), name, env, commands);
     const key = `${readFrom} ${uri}`;
     const known = this.#sources.get(name);
     if (known && known.key !== key) {
@@ -127,7 +136,9 @@ export class Daemon {
     };
     this.#sources.set(name, opening);
     try {
-      return await opening.source;
+      const source = await opening.source;
+      this.#letIn.add(name);
+      return source;
     } catch (error) {
       if (this.#sources.get(name) === opening) this.#sources.delete(name);
       throw error;
@@ -143,6 +154,23 @@ export class Daemon {
     const known = this.#sources.get(name);
     this.#sources.delete(name);
     await known?.source.then((source) => source.close()).catch(() => undefined);
+  }
+
+  /**
+   * What the failure of an activity means. A login that is refused after it worked is most often one whose password is
+   * being changed: the secret is read anew for the next attempt, and the backup need not be sent on by a person.
+   */
+  async failureOf(error: unknown, deployment?: string): Promise<unknown> {
+    if (isLifeboatError(error, 'StoreAuthFailed') && this.#storesLetIn) {
+      this.#options.commands.forget();
+      return new LifeboatError('StoreLoginLapsed', error.message, { cause: error });
+    }
+    if (isLifeboatError(error, 'AuthFailed') && deployment !== undefined && this.#letIn.has(deployment)) {
+      this.#options.commands.forget();
+      await this.closeSource(deployment);
+      return new LifeboatError('LoginLapsed', error.message, { cause: error });
+    }
+    return error;
   }
 
   /** The path of a mongod that opens files of mongod `version`. */

@@ -1,11 +1,16 @@
 /** What `lifeboat.yaml` may say, what each key means, and what holds where it says nothing. */
 import { z } from 'zod';
 import { DEPLOYMENT_NAME } from '../shared/names.ts';
+import type { SecretCommand } from './secret-command.ts';
 import { nearest } from './suggest.ts';
 import { parseDuration, parseSize, type Quantity } from './units.ts';
 
-/** Where a URI comes from. It is resolved where it is used: `${VARIABLE}` in the text, or a file that holds it. */
-export type UriSource = { readonly uri: string } | { readonly uriFile: string };
+/**
+ * Where a URI comes from. It is resolved where it is used: `${VARIABLE}` in the text, a file that holds it, or a program
+ * that prints it.
+ */
+export type UriSource =
+  { readonly uri: string } | { readonly uriFile: string } | { readonly uriCommand: SecretCommand };
 
 export const READ_FROM = ['primary', 'primaryPreferred', 'secondary', 'secondaryPreferred', 'nearest'] as const;
 export type ReadFrom = (typeof READ_FROM)[number];
@@ -121,14 +126,23 @@ const path = text('a path').refine(
   'must be a plain path: variables stand only in a uri',
 );
 
-const store = section({
-  uri: connectionString.optional(),
-  uriFile: path.optional(),
-}).superRefine(exactlyOneSource);
+const COMMAND_ERROR =
+  'must be a list of a program and its arguments, such as [vault, kv, get, -field=uri, secret/shop]';
+
+const command = z
+  .array(
+    text('a text').refine((word) => !word.includes('${'), 'must be a plain text: variables stand only in a uri'),
+    { error: COMMAND_ERROR },
+  )
+  .min(1, COMMAND_ERROR)
+  .transform(([program = '', ...args]): SecretCommand => [program, ...args]);
+
+const uriSource = { uri: connectionString.optional(), uriFile: path.optional(), uriCommand: command.optional() };
+
+const store = section(uriSource).superRefine(exactlyOneSource);
 
 const deployment = section({
-  uri: connectionString.optional(),
-  uriFile: path.optional(),
+  ...uriSource,
   readFrom: z.enum(READ_FROM, { error: `must be one of ${READ_FROM.join(', ')}` }).optional(),
   minOplogWindow: notBuiltYet,
   snapshots: notBuiltYet,
@@ -137,14 +151,21 @@ const deployment = section({
   members: notBuiltYet,
 }).superRefine(exactlyOneSource);
 
-function exactlyOneSource(
-  value: { uri?: string | undefined; uriFile?: string | undefined },
-  context: z.RefinementCtx,
-): void {
-  if (value.uri === undefined && value.uriFile === undefined) {
-    context.addIssue({ code: 'custom', message: 'needs a uri, or a uriFile that holds it' });
-  } else if (value.uri !== undefined && value.uriFile !== undefined) {
-    context.addIssue({ code: 'custom', message: 'has a uri and a uriFile: keep one of them', path: ['uriFile'] });
+interface WrittenSource {
+  readonly uri?: string | undefined;
+  readonly uriFile?: string | undefined;
+  readonly uriCommand?: SecretCommand | undefined;
+}
+
+function exactlyOneSource(value: WrittenSource, context: z.RefinementCtx): void {
+  const [first, second] = (['uri', 'uriFile', 'uriCommand'] as const).filter((key) => value[key] !== undefined);
+  if (first === undefined) {
+    context.addIssue({
+      code: 'custom',
+      message: 'needs a uri, a uriFile that holds it, or a uriCommand that prints it',
+    });
+  } else if (second !== undefined) {
+    context.addIssue({ code: 'custom', message: `has a ${first} and a ${second}: keep one of them`, path: [second] });
   }
 }
 
@@ -200,8 +221,13 @@ export type ConfigFile = z.infer<typeof fileSchema>;
  */
 export function configOf(file: string, written: ConfigFile, absolute: (path: string) => string): Config {
   const { daemon, blockstore, syncStore, oplogStore, limits, deployments } = written;
-  const sourceOf = (from: { uri?: string | undefined; uriFile?: string | undefined }): UriSource =>
-    from.uriFile === undefined ? { uri: from.uri ?? '' } : { uriFile: absolute(from.uriFile) };
+  const sourceOf = ({ uri = '', uriFile, uriCommand }: WrittenSource): UriSource => {
+    if (uriFile !== undefined) return { uriFile: absolute(uriFile) };
+    if (uriCommand === undefined) return { uri };
+    const [program, ...args] = uriCommand;
+    // Without a slash it is looked for on the PATH.
+    return { uriCommand: [program.includes('/') ? absolute(program) : program, ...args] };
+  };
   return {
     file,
     daemon: {

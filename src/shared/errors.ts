@@ -80,6 +80,12 @@ const kinds = {
     retryable: false,
     fix: 'Set the environment variable, or make the file readable, on the machine of the worker.',
   },
+  SecretCommandFailed: {
+    code: 'LB1020',
+    owner: 'operator',
+    retryable: true,
+    fix: 'Run the program of uriCommand by hand, on the machine and as the user of the worker: it is to print the connection string, and nothing else, within 10 seconds.',
+  },
 
   // 2: the source
   BadUri: {
@@ -154,6 +160,12 @@ const kinds = {
     retryable: true,
     fix: 'It is tried again; see that the replica set has a primary and a majority of its members.',
   },
+  LoginLapsed: {
+    code: 'LB2020',
+    owner: 'operator',
+    retryable: true,
+    fix: 'A login that worked before is refused. If its password was changed, put the new one where the URI of the deployment comes from; the backup goes on by itself with it.',
+  },
 
   // 3: the stores
   StoreUnavailable: {
@@ -221,6 +233,12 @@ const kinds = {
     owner: 'operator',
     retryable: false,
     fix: 'Start the embedded one with `lifeboat up`, or name one under blockstore.uri in the configuration.',
+  },
+  StoreLoginLapsed: {
+    code: 'LB3020',
+    owner: 'operator',
+    retryable: true,
+    fix: 'A login that worked before is refused. If its password was changed, put the new one where the URI of the store comes from; the work goes on by itself with it.',
   },
 
   // 4: the head
