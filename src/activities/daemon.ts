@@ -10,7 +10,7 @@ import type { SecretCommands } from '../config/secret-command.ts';
 import { deploymentUri, unknownDeployment } from '../config/uris.ts';
 import { mongodFor } from '../mongod/binary.ts';
 import { Arrivals } from '../oplogstore/arrivals.ts';
-import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
+import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { MemberClaim } from '../shared/messages.ts';
 import { daemonTaskQueue } from '../shared/names.ts';
 import { openSource, type Source } from '../source/connect.ts';
@@ -35,6 +35,9 @@ export interface DaemonOptions {
 }
 
 const GIB = 2 ** 30;
+
+const SOURCE_REFUSALS: ReadonlySet<ErrorName> = new Set<ErrorName>(['AuthFailed', 'TlsFailed']);
+const STORE_REFUSALS: ReadonlySet<ErrorName> = new Set<ErrorName>(['StoreAuthFailed', 'StoreTlsFailed']);
 
 export class Daemon {
   readonly id: string;
@@ -157,18 +160,19 @@ export class Daemon {
   }
 
   /**
-   * What the failure of an activity means. A login that is refused after it worked is most often one whose password is
-   * being changed: the secret is read anew for the next attempt, and the backup need not be sent on by a person.
+   * What the failure of an activity means. Access that is refused after it worked is most often one whose password or
+   * certificate is being changed: the secret is read anew for the next attempt, and the backup need not be sent on by a person.
    */
   async failureOf(error: unknown, deployment?: string): Promise<unknown> {
-    if (isLifeboatError(error, 'StoreAuthFailed') && this.#storesLetIn) {
+    if (!isLifeboatError(error)) return error;
+    if (STORE_REFUSALS.has(error.kind) && this.#storesLetIn) {
       this.#options.commands.forget();
-      return new LifeboatError('StoreLoginLapsed', error.message, { cause: error });
+      return new LifeboatError('StoreAccessLapsed', error.message, { cause: error });
     }
-    if (isLifeboatError(error, 'AuthFailed') && deployment !== undefined && this.#letIn.has(deployment)) {
+    if (SOURCE_REFUSALS.has(error.kind) && deployment !== undefined && this.#letIn.has(deployment)) {
       this.#options.commands.forget();
       await this.closeSource(deployment);
-      return new LifeboatError('LoginLapsed', error.message, { cause: error });
+      return new LifeboatError('AccessLapsed', error.message, { cause: error });
     }
     return error;
   }

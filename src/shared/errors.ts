@@ -160,11 +160,17 @@ const kinds = {
     retryable: true,
     fix: 'It is tried again; see that the replica set has a primary and a majority of its members.',
   },
-  LoginLapsed: {
+  AccessLapsed: {
     code: 'LB2020',
     owner: 'operator',
     retryable: true,
-    fix: 'A login that worked before is refused. If its password was changed, put the new one where the URI of the deployment comes from; the backup goes on by itself with it.',
+    fix: 'Access that worked before is refused. If a password or a certificate was changed or has expired, put the new one where the URI of the deployment has it from; the backup goes on by itself with it.',
+  },
+  TlsFailed: {
+    code: 'LB2021',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Correct tls, tlsCAFile and tlsCertificateKeyFile in the URI of the deployment, or the certificate of the server; docs/access.md has an example.',
   },
 
   // 3: the stores
@@ -234,11 +240,17 @@ const kinds = {
     retryable: false,
     fix: 'Start the embedded one with `lifeboat up`, or name one under blockstore.uri in the configuration.',
   },
-  StoreLoginLapsed: {
+  StoreAccessLapsed: {
     code: 'LB3020',
     owner: 'operator',
     retryable: true,
-    fix: 'A login that worked before is refused. If its password was changed, put the new one where the URI of the store comes from; the work goes on by itself with it.',
+    fix: 'Access that worked before is refused. If a password or a certificate was changed or has expired, put the new one where the URI of the store has it from; the work goes on by itself with it.',
+  },
+  StoreTlsFailed: {
+    code: 'LB3021',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Correct tls, tlsCAFile and tlsCertificateKeyFile in the URI of the store, or the certificate of the server; docs/access.md has an example.',
   },
 
   // 4: the head

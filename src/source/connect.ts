@@ -9,7 +9,7 @@ import {
   type ReadPreferenceMode,
 } from 'mongodb';
 import { run } from '../mongo/commands.ts';
-import { castConnectError, castDriverError } from '../mongo/errors.ts';
+import { castDriverError, explainConnectError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
@@ -98,7 +98,7 @@ function newClient(name: string, uri: string, options: MongoClientOptions): Mong
 
 /**
  * Opens a source and checks that it can be backed up.
- * @throws LifeboatError `BadUri`, `AuthFailed`, `NotAuthorized`, `NotAReplicaSet` (a standalone), `NoDataMember` (only
+ * @throws LifeboatError `BadUri`, `AuthFailed`, `TlsFailed`, `NotAuthorized`, `NotAReplicaSet` (a standalone), `NoDataMember` (only
  *   arbiters answer), `UnsupportedSource` (part of a sharded cluster); `SourceUnavailable` (retryable)
  */
 export async function openSource(options: SourceOptions): Promise<Source> {
@@ -121,8 +121,9 @@ export async function openSource(options: SourceOptions): Promise<Source> {
     };
   } catch (error) {
     const found = error instanceof MongoServerSelectionError ? await diagnose(name, uri, client) : undefined;
+    const cast = found ?? (await explainConnectError(error, client, 'source', `connecting to ${name}`));
     await client.close();
-    throw found ?? castConnectError(error, 'source', `connecting to ${name}`);
+    throw cast;
   }
 }
 

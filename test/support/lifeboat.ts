@@ -20,6 +20,8 @@ export interface LifeboatOptions {
   readonly sliceMs?: number;
   /** Lets tests set failpoints on the source. */
   readonly testCommands?: boolean;
+  /** Members of the source's replica set; one when left out. */
+  readonly sourceMembers?: number;
   /** Given to the worker. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -37,8 +39,8 @@ export interface TestLifeboat extends AsyncDisposable {
   worker(): WorkerProcess;
   /** Starts a worker again after it was killed or ended. */
   restartWorker(): Promise<WorkerProcess>;
-  /** Writes the configuration: deployments by name, as URIs. The worker sees it without a restart. */
-  configure(deployments: Readonly<Record<string, string>>): Promise<void>;
+  /** Writes the configuration: deployments by name, as URIs or as they stand in the file, and other sections. The worker sees it without a restart. */
+  configure(deployments: Readonly<Record<string, string | object>>, more?: object): Promise<void>;
   startBackup(deployment: string): Promise<WorkflowHandle<typeof backup>>;
   status(deployment: string): Promise<BackupStatus>;
   untilPhase(deployment: string, phase: BackupStatus['phase'], timeoutMs?: number): Promise<BackupStatus>;
@@ -53,7 +55,11 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const folder = stack.use(await testFolder()).path;
     // One after the other, each ended with the test from the moment it runs, also when the next one fails.
     const source = stack.use(
-      await startReplicaSet({ name: 'rs0', setParameters: { enableTestCommands: options.testCommands ?? false } }),
+      await startReplicaSet({
+        name: 'rs0',
+        members: options.sourceMembers ?? 1,
+        setParameters: { enableTestCommands: options.testCommands ?? false },
+      }),
     );
     const storeSet = stack.use(await startReplicaSet({ name: 'blocks' }));
     const temporal = stack.use(await startTestTemporal({ dynamicConfig }));
@@ -70,12 +76,15 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
         ...options.env,
       },
     };
-    const configure = async (deployments: Readonly<Record<string, string>>): Promise<void> => {
-      const entries = Object.entries(deployments).map(([name, uri]) => [name, { uri }] as const);
+    const configure: TestLifeboat['configure'] = async (deployments, more = {}) => {
+      const entries = Object.entries(deployments).map(
+        ([name, entry]) => [name, typeof entry === 'string' ? { uri: entry } : entry] as const,
+      );
       const content = {
         daemon: { id: 'test-daemon' },
         blockstore: { uri: storeSet.uri },
         deployments: Object.fromEntries(entries),
+        ...more,
       };
       // JSON is YAML.
       await writeFile(setting.configFile, JSON.stringify(content));
