@@ -8,6 +8,7 @@ import { pino } from 'pino';
 import { Daemon } from './activities/daemon.ts';
 import { createDaemonActivities, createSharedActivities } from './activities/index.ts';
 import type { Config } from './config/schema.ts';
+import { SecretCommands } from './config/secret-command.ts';
 import { configuredStores } from './config/uris.ts';
 import { LifeboatError } from './shared/errors.ts';
 import { TASK_QUEUE } from './shared/names.ts';
@@ -65,8 +66,9 @@ export async function runWorker({ configFile, home, env, signal }: WorkerOptions
     shutdownSignals: [],
     telemetryOptions: { logging: { filter: { core: 'WARN', other: 'ERROR' }, forward: {} } },
   });
-  const storeUris = (config: Config): Promise<StoreUris> => Promise.resolve(storesOf(config, env));
-  const daemon = await Daemon.open({ configFile, home, env, logger, storeUris });
+  const commands = new SecretCommands(env);
+  const storeUris = (config: Config): Promise<StoreUris> => storesOf(config, env, commands);
+  const daemon = await Daemon.open({ configFile, home, env, logger, commands, storeUris });
   try {
     const temporal = await connectWorker(env);
     try {
@@ -137,8 +139,8 @@ function workflowCode(): Pick<TemporalWorkerOptions, 'workflowBundle' | 'workflo
     : { workflowBundle: { codePath: fileURLToPath(new URL('./workflow-bundle.js', here)) } };
 }
 
-function storesOf(config: Config, env: NodeJS.ProcessEnv): StoreUris {
-  const { blockstore = env['LIFEBOAT_BLOCKSTORE_URI'], ...others } = configuredStores(config, env);
+async function storesOf(config: Config, env: NodeJS.ProcessEnv, commands: SecretCommands): Promise<StoreUris> {
+  const { blockstore = env['LIFEBOAT_BLOCKSTORE_URI'], ...others } = await configuredStores(config, env, commands);
   if (blockstore !== undefined && blockstore !== '') return { blockstore, ...others };
   throw new LifeboatError('ConfigInvalid', `${config.file} names no blockstore, and no embedded one is given`);
 }

@@ -6,10 +6,11 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { watchableConfig, type WatchedConfig } from '../config/load.ts';
 import type { Config, DeploymentConfig } from '../config/schema.ts';
+import type { SecretCommands } from '../config/secret-command.ts';
 import { deploymentUri, unknownDeployment } from '../config/uris.ts';
 import { mongodFor } from '../mongod/binary.ts';
 import { Arrivals } from '../oplogstore/arrivals.ts';
-import { isLifeboatError } from '../shared/errors.ts';
+import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { MemberClaim } from '../shared/messages.ts';
 import { daemonTaskQueue } from '../shared/names.ts';
 import { openSource, type Source } from '../source/connect.ts';
@@ -27,11 +28,16 @@ export interface DaemonOptions {
   readonly home: string;
   readonly env: NodeJS.ProcessEnv;
   readonly logger: Logger;
+  /** Runs what prints a connection string. */
+  readonly commands: SecretCommands;
   /** Where the stores are, as the configuration or the embedded blockstore says. */
   readonly storeUris: (config: Config) => Promise<StoreUris>;
 }
 
 const GIB = 2 ** 30;
+
+const SOURCE_REFUSALS: ReadonlySet<ErrorName> = new Set<ErrorName>(['AuthFailed', 'TlsFailed']);
+const STORE_REFUSALS: ReadonlySet<ErrorName> = new Set<ErrorName>(['StoreAuthFailed', 'StoreTlsFailed']);
 
 export class Daemon {
   readonly id: string;
@@ -47,6 +53,9 @@ export class Daemon {
   readonly #troubles = new Map<string, TroubleBoard>();
   readonly #sources = new Map<string, { readonly key: string; readonly source: Promise<Source> }>();
   #stores: { readonly key: string; readonly stores: Promise<Stores> } | undefined;
+  /** Deployments whose source has let this process in, and whether the stores have. */
+  readonly #letIn = new Set<string>();
+  #storesLetIn = false;
 
   private constructor(options: DaemonOptions, dataDir: DataDir, config: WatchedConfig) {
     this.id = dataDir.daemonId;
@@ -104,7 +113,9 @@ export class Daemon {
     }
     const opening = this.#stores;
     try {
-      return await opening.stores;
+      const stores = await opening.stores;
+      this.#storesLetIn = true;
+      return stores;
     } catch (error) {
       if (this.#stores === opening) this.#stores = undefined;
       throw error;
@@ -114,21 +125,31 @@ export class Daemon {
   /** The source of a deployment, connected when it is first asked for, and anew when its URI was edited. */
   async source(name: string): Promise<Source> {
     const { readFrom } = await this.deployment(name);
-    const uri = deploymentUri(await this.config(), name, this.#options.env);
+    const { env, commands } = this.#options;
+    const uri = await deploymentUri(await this.config(), name, env, commands);
     const key = `${readFrom} ${uri}`;
     const known = this.#sources.get(name);
     if (known && known.key !== key) {
       this.#sources.delete(name);
       void known.source.then((source) => source.close()).catch(() => undefined);
     }
-    const opening = this.#sources.get(name) ?? { key, source: openSource({ name, uri, readFrom }) };
+    const opening = this.#sources.get(name) ?? {
+      key,
+      source: openSource({ name, uri, readFrom, readLimit: () => this.#readLimit() }),
+    };
     this.#sources.set(name, opening);
     try {
-      return await opening.source;
+      const source = await opening.source;
+      this.#letIn.add(name);
+      return source;
     } catch (error) {
       if (this.#sources.get(name) === opening) this.#sources.delete(name);
       throw error;
     }
+  }
+
+  async #readLimit(): Promise<number | null> {
+    return (await this.config()).limits.sourceReadBytesPerSecond;
   }
 
   /** Lets go of a source, so that the next activity connects anew. */
@@ -136,6 +157,24 @@ export class Daemon {
     const known = this.#sources.get(name);
     this.#sources.delete(name);
     await known?.source.then((source) => source.close()).catch(() => undefined);
+  }
+
+  /**
+   * What the failure of an activity means. Access that is refused after it worked is most often one whose password or
+   * certificate is being changed: the secret is read anew for the next attempt, and the backup need not be sent on by a person.
+   */
+  async failureOf(error: unknown, deployment?: string): Promise<unknown> {
+    if (!isLifeboatError(error)) return error;
+    if (STORE_REFUSALS.has(error.kind) && this.#storesLetIn) {
+      this.#options.commands.forget();
+      return new LifeboatError('StoreAccessLapsed', error.message, { cause: error });
+    }
+    if (SOURCE_REFUSALS.has(error.kind) && deployment !== undefined && this.#letIn.has(deployment)) {
+      this.#options.commands.forget();
+      await this.closeSource(deployment);
+      return new LifeboatError('AccessLapsed', error.message, { cause: error });
+    }
+    return error;
   }
 
   /** The path of a mongod that opens files of mongod `version`. */

@@ -50,14 +50,14 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
     name: keyof DaemonActivities,
     run: (ctx: StepContext, work: W) => Promise<T>,
   ): ((work: W) => Promise<T>) => {
-    return (work) => asActivity(logger, (ctx) => run(ctx, work), troublesOf(daemon, name, work.deployment));
+    return (work) => asActivity(logger, guarded(daemon, run, work), troublesOf(daemon, name, work.deployment));
   };
   const withProgress = <W extends MemberWork, T>(
     name: keyof DaemonActivities & ProgressSource,
     run: (ctx: StepContext, work: W) => Promise<T>,
   ): ((work: W) => Promise<T>) => {
     return (work) =>
-      asActivity(logger, (ctx) => run(ctx, work), {
+      asActivity(logger, guarded(daemon, run, work), {
         ...troublesOf(daemon, name, work.deployment),
         progress: (progress) => daemon.progress(work.member).report(name, progress),
         ended: () => void daemon.progress(work.member).ended(name),
@@ -83,7 +83,7 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
     }),
     copySource: withProgress('copySource', async (ctx, { deployment, member }: MemberWork) => {
       const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
-      const { slicesInFlight } = (await daemon.config()).limits;
+      const slicesInFlight = async (): Promise<number> => (await daemon.config()).limits.slicesInFlight;
       const parts = { stores, source, fence: fenceOf(member), slicesInFlight };
       const { finished } = await copySource(ctx, parts, { maxMs: slices.load });
       return { finished };
@@ -143,6 +143,21 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       asActivity(logger, async () => abandonRestore(await daemon.stores(), { ...ending, daemon: id })),
     verifySnapshot: (request) =>
       asActivity(logger, async (ctx) => verifySnapshot(ctx, { stores: await daemon.stores(), daemon: id }, request)),
+  };
+}
+
+/** Runs a step; what it fails with is told as what it means to this daemon. */
+function guarded<W extends { readonly deployment?: string }, T>(
+  daemon: Daemon,
+  run: (ctx: StepContext, work: W) => Promise<T>,
+  work: W,
+): (ctx: StepContext) => Promise<T> {
+  return async (ctx) => {
+    try {
+      return await run(ctx, work);
+    } catch (error) {
+      throw await daemon.failureOf(error, work.deployment);
+    }
   };
 }
 

@@ -117,12 +117,24 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
       .option('--uri <uri>', 'its connection string; it then stands in the file, with its password')
       .option('--uri-file <file>', 'a file, on the machine of the worker, that holds the connection string')
       .option('--uri-env <variable>', 'a variable, in the environment of the worker, that holds it')
-      .action((name, flags) => {
-        const given = [flags.uri, flags.uriFile, flags.uriEnv].filter((value) => value !== undefined);
+      .option('--uri-command', 'a program, run by the worker without a shell, that prints it: stands behind a --')
+      .argument('[command...]', 'the program of --uri-command, and its arguments')
+      .action((name, command, { uriCommand, ...flags }) => {
+        const given = [flags.uri, flags.uriFile, flags.uriEnv, uriCommand].filter((value) => value !== undefined);
         if (given.length !== 1) {
-          throw new LifeboatError('BadUsage', 'deployments add needs exactly one of --uri, --uri-file and --uri-env');
+          throw new LifeboatError(
+            'BadUsage',
+            'deployments add needs exactly one of --uri, --uri-file, --uri-env and --uri-command',
+          );
         }
-        choose(async (context) => (await import('./commands/deployments.ts')).addDeployment(context, name, flags));
+        if (!uriCommand && command.length > 0) {
+          throw new LifeboatError(
+            'BadUsage',
+            'deployments add takes one name; words behind it belong to --uri-command',
+          );
+        }
+        const source = uriCommand ? { uriCommand: command } : flags;
+        choose(async (context) => (await import('./commands/deployments.ts')).addDeployment(context, name, source));
       });
     help(add, 'deployments add shop --uri-env SHOP_URI', NO_TEMPORAL);
     const list = deployments

@@ -64,14 +64,16 @@ export function optime(at: Optime | null): string {
   return at === null ? '-' : `${formatOptime(at)} (${time(new Date(at.t * 1000).toISOString())})`;
 }
 
-/** `copy 45%, 120.0 MB of 260.0 MB, 12.0 MB/s, 11 s left` */
-export function progressText({ stage, done, total, unit, perSecond, etaSeconds }: Progress): string {
+/** `copying 45%, 120.0 MB of 260.0 MB, 12.0 MB/s (limit 12.5 MB/s), 11 s left` */
+export function progressText(progress: Progress): string {
+  const { stage, done, total, unit, perSecond, etaSeconds, limitPerSecond } = progress;
   const amount = (count: number): string => (unit === 'bytes' ? bytes(count) : `${Math.round(count)} ${unit}`);
   const share = total !== null && total > 0 ? ` ${Math.min(100, Math.floor((100 * done) / total))}%` : '';
+  const limit = limitPerSecond === undefined ? '' : ` (limit ${amount(limitPerSecond)}/s)`;
   return [
     `${stage}${share}`,
     total === null ? amount(done) : `${amount(done)} of ${amount(total)}`,
-    ...(perSecond === null ? [] : [`${amount(perSecond)}/s`]),
+    ...(perSecond === null ? [] : [`${amount(perSecond)}/s${limit}`]),
     ...(etaSeconds === null ? [] : [`${duration(etaSeconds * 1000)} left`]),
   ].join(', ');
 }

@@ -80,6 +80,12 @@ const kinds = {
     retryable: false,
     fix: 'Set the environment variable, or make the file readable, on the machine of the worker.',
   },
+  SecretCommandFailed: {
+    code: 'LB1020',
+    owner: 'operator',
+    retryable: true,
+    fix: 'Run the program of uriCommand by hand, on the machine and as the user of the worker: it is to print the connection string, and nothing else, within 10 seconds.',
+  },
 
   // 2: the source
   BadUri: {
@@ -154,6 +160,18 @@ const kinds = {
     retryable: true,
     fix: 'It is tried again; see that the replica set has a primary and a majority of its members.',
   },
+  AccessLapsed: {
+    code: 'LB2020',
+    owner: 'operator',
+    retryable: true,
+    fix: 'Access that worked before is refused. If a password or a certificate was changed or has expired, put the new one where the URI of the deployment has it from; the backup goes on by itself with it.',
+  },
+  TlsFailed: {
+    code: 'LB2021',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Correct tls, tlsCAFile and tlsCertificateKeyFile in the URI of the deployment, or the certificate of the server; docs/access.md has an example.',
+  },
 
   // 3: the stores
   StoreUnavailable: {
@@ -221,6 +239,18 @@ const kinds = {
     owner: 'operator',
     retryable: false,
     fix: 'Start the embedded one with `lifeboat up`, or name one under blockstore.uri in the configuration.',
+  },
+  StoreAccessLapsed: {
+    code: 'LB3020',
+    owner: 'operator',
+    retryable: true,
+    fix: 'Access that worked before is refused. If a password or a certificate was changed or has expired, put the new one where the URI of the store has it from; the work goes on by itself with it.',
+  },
+  StoreTlsFailed: {
+    code: 'LB3021',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Correct tls, tlsCAFile and tlsCertificateKeyFile in the URI of the store, or the certificate of the server; docs/access.md has an example.',
   },
 
   // 4: the head

@@ -26,6 +26,8 @@ export interface Progress {
   readonly unit: 'bytes' | 'documents' | 'entries' | 'blocks' | 'collections' | 'indexes';
   readonly perSecond: number | null;
   readonly etaSeconds: number | null;
+  /** What `perSecond` is held down to by the configuration; absent where nothing is. */
+  readonly limitPerSecond?: number;
 }
 
 /** One member of a backup: the replica set itself, or a shard or the config servers of a cluster. */

@@ -9,13 +9,14 @@ import {
   type ReadPreferenceMode,
 } from 'mongodb';
 import { run } from '../mongo/commands.ts';
-import { castConnectError, castDriverError } from '../mongo/errors.ts';
+import { castDriverError, explainConnectError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { MemberRecord } from '../stores/records.ts';
 import { copyIdentity, type CopyIdentity } from './copy-identity.ts';
 import { lastWrite } from './positions.ts';
+import { ReadPace, type ReadLimit } from './read-pace.ts';
 import { directUri, isDirect } from './uri.ts';
 
 export interface SourceOptions {
@@ -24,6 +25,8 @@ export interface SourceOptions {
   readonly uri: string;
   /** Which members are read from; `secondaryPreferred` when left out. */
   readonly readFrom?: ReadPreferenceMode | undefined;
+  /** How fast its documents may be read; without a limit when left out. */
+  readonly readLimit?: ReadLimit | undefined;
 }
 
 export interface SourceIdentity {
@@ -51,6 +54,8 @@ export interface Source {
   /** Talks to the whole set, with the read preference of the configuration. */
   readonly client: MongoClient;
   readonly identity: SourceIdentity;
+  /** Asked before documents are read. */
+  readonly pace: ReadPace;
   /**
    * Connects to one member: to `host`, else to one of the configuration's read preference.
    * @throws LifeboatError `SourceUnavailable` when it does not answer or holds no data just now
@@ -93,10 +98,11 @@ function newClient(name: string, uri: string, options: MongoClientOptions): Mong
 
 /**
  * Opens a source and checks that it can be backed up.
- * @throws LifeboatError `BadUri`, `AuthFailed`, `NotAuthorized`, `NotAReplicaSet` (a standalone), `NoDataMember` (only
+ * @throws LifeboatError `BadUri`, `AuthFailed`, `TlsFailed`, `NotAuthorized`, `NotAReplicaSet` (a standalone), `NoDataMember` (only
  *   arbiters answer), `UnsupportedSource` (part of a sharded cluster); `SourceUnavailable` (retryable)
  */
-export async function openSource({ name, uri, readFrom = 'secondaryPreferred' }: SourceOptions): Promise<Source> {
+export async function openSource(options: SourceOptions): Promise<Source> {
+  const { name, uri, readFrom = 'secondaryPreferred', readLimit } = options;
   const client = newClient(name, uri, { ...clientOptions, readPreference: readFrom });
   try {
     await client.connect();
@@ -107,6 +113,7 @@ export async function openSource({ name, uri, readFrom = 'secondaryPreferred' }:
       name,
       client,
       identity,
+      pace: new ReadPace(readLimit),
       pinned: (host) => pin({ name, uri, client, identity }, host),
       hosts: () => allHosts(name, uri, client),
       majorityPosition: () => majorityPosition(name, client),
@@ -114,8 +121,9 @@ export async function openSource({ name, uri, readFrom = 'secondaryPreferred' }:
     };
   } catch (error) {
     const found = error instanceof MongoServerSelectionError ? await diagnose(name, uri, client) : undefined;
+    const cast = found ?? (await explainConnectError(error, client, 'source', `connecting to ${name}`));
     await client.close();
-    throw found ?? castConnectError(error, 'source', `connecting to ${name}`);
+    throw cast;
   }
 }
 

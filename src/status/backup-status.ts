@@ -72,8 +72,9 @@ function lagSeconds({ seen, head }: MemberRecord): number | null {
   return compareOptimes(newest, applied) <= 0 ? 0 : newest.t - applied.t;
 }
 
-function progressOf({ stage, done, total, unit, perSecond, etaSeconds }: Progress): Progress {
-  return { stage, done, total, unit, perSecond, etaSeconds };
+function progressOf({ stage, done, total, unit, perSecond, etaSeconds, limitPerSecond }: Progress): Progress {
+  const limited = limitPerSecond === undefined ? {} : { limitPerSecond };
+  return { stage, done, total, unit, perSecond, etaSeconds, ...limited };
 }
 
 function problemOf({ code, message, fix, since }: StoredProblem): Problem {

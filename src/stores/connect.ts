@@ -9,7 +9,7 @@ import {
   type Db,
   type ObjectId,
 } from 'mongodb';
-import { castConnectError, castDriverError } from '../mongo/errors.ts';
+import { castDriverError, explainConnectError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type {
   BatchRecord,
@@ -101,14 +101,15 @@ async function dial(uri: string, appName: string): Promise<MongoClient> {
   try {
     return await client.connect();
   } catch (error) {
+    const cast = await explainConnectError(error, client, 'store', CONNECTING);
     await client.close();
-    throw castConnectError(error, 'store', CONNECTING);
+    throw cast;
   }
 }
 
 /**
  * Opens the stores, checks that each is on a replica set and makes their indexes.
- * @throws LifeboatError `StoreBadUri`, `StoreAuthFailed`, `StoreUnavailable` or `StoreNotReplicaSet`
+ * @throws LifeboatError `StoreBadUri`, `StoreAuthFailed`, `StoreTlsFailed`, `StoreUnavailable` or `StoreNotReplicaSet`
  */
 export async function openStores(uris: StoreUris, appName = 'lifeboat'): Promise<Stores> {
   const clients = new Map<string, MongoClient>();

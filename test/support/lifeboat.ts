@@ -22,6 +22,8 @@ export interface LifeboatOptions {
   readonly testCommands?: boolean;
   /** The mongod of the source and of its head, by path and major version; the one of the environment when left out. */
   readonly mongod?: { readonly path: string; readonly major: string };
+  /** Members of the source's replica set; one when left out. */
+  readonly sourceMembers?: number;
   /** Given to the worker. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -39,8 +41,8 @@ export interface TestLifeboat extends AsyncDisposable {
   worker(): WorkerProcess;
   /** Starts a worker again after it was killed or ended. */
   restartWorker(): Promise<WorkerProcess>;
-  /** Writes the configuration: deployments by name, as URIs. The worker sees it without a restart. */
-  configure(deployments: Readonly<Record<string, string>>): Promise<void>;
+  /** Writes the configuration: deployments by name, as URIs or as they stand in the file, and other sections. The worker sees it without a restart. */
+  configure(deployments: Readonly<Record<string, string | object>>, more?: object): Promise<void>;
   startBackup(deployment: string): Promise<WorkflowHandle<typeof backup>>;
   status(deployment: string): Promise<BackupStatus>;
   untilPhase(deployment: string, phase: BackupStatus['phase'], timeoutMs?: number): Promise<BackupStatus>;
@@ -57,6 +59,7 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const source = stack.use(
       await startReplicaSet({
         name: 'rs0',
+        members: options.sourceMembers ?? 1,
         setParameters: { enableTestCommands: options.testCommands ?? false },
         ...(options.mongod ? { binary: options.mongod.path } : {}),
       }),
@@ -76,8 +79,10 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
         ...options.env,
       },
     };
-    const configure = async (deployments: Readonly<Record<string, string>>): Promise<void> => {
-      const entries = Object.entries(deployments).map(([name, uri]) => [name, { uri }] as const);
+    const configure: TestLifeboat['configure'] = async (deployments, more = {}) => {
+      const entries = Object.entries(deployments).map(
+        ([name, entry]) => [name, typeof entry === 'string' ? { uri: entry } : entry] as const,
+      );
       const content = {
         daemon: {
           id: 'test-daemon',
@@ -85,6 +90,7 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
         },
         blockstore: { uri: storeSet.uri },
         deployments: Object.fromEntries(entries),
+        ...more,
       };
       // JSON is YAML.
       await writeFile(setting.configFile, JSON.stringify(content));
