@@ -6,6 +6,7 @@ import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { ByteBudget } from '../shared/budget.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { Meter } from '../shared/meter.ts';
 import { compareOptimes, type Position } from '../shared/optime.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
 import { sourceBytes } from '../source/listing.ts';
@@ -217,24 +218,16 @@ interface Tally {
 async function beginTally(ctx: StepContext, { stores, fence }: CopySourceParts, client: MongoClient): Promise<Tally> {
   const before = await bytesInSlices(stores, fence.incarnation);
   const total = await sourceBytes(client, ctx.signal);
-  const began = Date.now();
+  const meter = new Meter('copy', 'bytes', total, { done: before });
   let slicesStored = 0;
   let bytesStored = 0;
   return {
     stored: (bytes) => {
       slicesStored += 1;
       bytesStored += bytes;
-      const done = before + bytesStored;
-      const perSecond = Math.round((bytesStored * 1000) / Math.max(1, Date.now() - began));
-      const left = Math.max(0, total - done);
-      ctx.report({
-        stage: 'copying',
-        done,
-        total: Math.max(total, done),
-        unit: 'bytes',
-        perSecond,
-        etaSeconds: perSecond > 0 ? Math.round(left / perSecond) : null,
-      });
+      ctx.count?.('slicesStored', 1);
+      ctx.count?.('documentBytesRead', bytes);
+      ctx.report(meter.add(bytes));
     },
     result: () => ({ slicesStored, bytesStored }),
   };

@@ -5,6 +5,7 @@ import type { OpenHead } from '../head/open-head.ts';
 import type { HeadOwner } from '../head/owner.ts';
 import { positionIn, reached } from '../head/state.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { Meter } from '../shared/meter.ts';
 import { formatOptime } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
@@ -48,13 +49,15 @@ async function makeWhole(ctx: StepContext, head: OpenHead, listed: ReadonlySet<s
     throw new LifeboatError('HeadInconsistent', `the head of ${head.label} stands at ${where}, before its stop point`);
   }
   const leftovers = await removeLeftovers(head, listed);
-  let done = 0;
   const total = head.deferred.entries.reduce((sum, [, specs]) => sum + specs.length, 0);
+  const meter = new Meter('indexes', 'indexes', total);
   await buildDeferred(head.socket, head.catalog, head.deferred, (indexes) => {
-    done += indexes;
-    ctx.report({ stage: 'indexes', done, total, unit: 'indexes', perSecond: null, etaSeconds: null });
+    ctx.report(meter.add(indexes));
   });
   const consistent = { ...position, inconsistentUntil: null };
   await head.save({ ...record, stage: 'consistent', position: consistent }, { journaled: true });
-  ctx.logger.info({ optime: formatOptime(appliedThrough.ts), indexes: done, leftovers }, 'head is consistent');
+  ctx.logger.info(
+    { optime: formatOptime(appliedThrough.ts), indexes: meter.now().done, leftovers },
+    'head is consistent',
+  );
 }

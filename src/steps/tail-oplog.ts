@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import type { Arrivals } from '../oplogstore/arrivals.ts';
-import { CHAIN_START, endOfChain } from '../oplogstore/batches.ts';
+import { CHAIN_START, endOfChain, type NewBatch } from '../oplogstore/batches.ts';
 import { BATCH_BYTES, ChainExtended, EntryWriter } from '../oplogstore/writer.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import { compareOptimes, type Position } from '../shared/optime.ts';
@@ -68,8 +68,10 @@ export async function tailOplog(
     begin: fromStoredPosition(sync.beginFetching),
     endAt: Date.now() + maxMs,
     seen: new Seen(parts, ctx.signal),
-    stored: (count) => {
-      entries += count;
+    stored: (batch) => {
+      entries += batch.entries;
+      ctx.count?.('entriesStored', batch.entries);
+      ctx.count?.('oplogBytesRead', batch.bytes.length);
       arrivals.notify();
     },
   };
@@ -93,7 +95,7 @@ interface Following {
   readonly begin: Position;
   readonly endAt: number;
   readonly seen: Seen;
-  readonly stored: (entries: number) => void;
+  readonly stored: (batch: NewBatch) => void;
 }
 
 /** Settles when following can be tried again; throws what no further try will mend. */
@@ -129,7 +131,7 @@ async function followOnce(following: Following): Promise<void> {
       incarnation,
       epoch,
       after: end ?? CHAIN_START,
-      stored: ({ entries }) => stored(entries),
+      stored,
     });
     try {
       await pump(following, member, reader, writer, end !== null);
