@@ -47,7 +47,15 @@ test('a backup that has only begun has a phase and nothing else', async () => {
     kind: 'replica-set',
     phase: 'initial-sync',
     members: [
-      { name: 'rs0', phase: 'initial-sync', appliedThrough: null, lagSeconds: null, daemon: 'd1', progress: null },
+      {
+        name: 'rs0',
+        phase: 'initial-sync',
+        appliedThrough: null,
+        lagSeconds: null,
+        daemon: 'd1',
+        progress: null,
+        alongside: [],
+      },
     ],
     lastSnapshot: null,
     restorable: [],

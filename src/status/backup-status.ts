@@ -62,11 +62,12 @@ function memberStatusOf(member: MemberRecord): MemberStatus {
     lagSeconds: lagSeconds(member),
     daemon: member.owner.daemon,
     progress: member.progress === null ? null : progressOf(member.progress),
+    alongside: member.progress === null ? [] : (member.alongside ?? []).map(progressOf),
   };
 }
 
-/** Whole seconds of the source's own clock between the newest optime seen on it and what is applied. */
-function lagSeconds({ seen, head }: MemberRecord): number | null {
+/** Whole seconds of the source's own clock between the newest optime seen on it and what is applied; null while either is unknown. */
+export function lagSeconds({ seen, head }: MemberRecord): number | null {
   if (seen === null || head === null) return null;
   const [newest, applied] = [fromTimestamp(seen.position.ts), fromTimestamp(head.appliedThrough.ts)];
   return compareOptimes(newest, applied) <= 0 ? 0 : newest.t - applied.t;

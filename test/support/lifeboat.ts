@@ -22,6 +22,8 @@ export interface LifeboatOptions {
   readonly testCommands?: boolean;
   /** Given to the worker. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Keys of the section `daemon` of the configuration, beside its id. */
+  readonly daemon?: object;
 }
 
 export interface TestLifeboat extends AsyncDisposable {
@@ -73,7 +75,7 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const configure = async (deployments: Readonly<Record<string, string>>): Promise<void> => {
       const entries = Object.entries(deployments).map(([name, uri]) => [name, { uri }] as const);
       const content = {
-        daemon: { id: 'test-daemon' },
+        daemon: { id: 'test-daemon', ...options.daemon },
         blockstore: { uri: storeSet.uri },
         deployments: Object.fromEntries(entries),
       };
