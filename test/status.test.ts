@@ -46,6 +46,7 @@ test('a backup that has only begun has a phase and nothing else', async () => {
     deployment: 'shop',
     kind: 'replica-set',
     phase: 'initial-sync',
+    since: T0,
     members: [
       {
         name: 'rs0',

@@ -53,6 +53,8 @@ export interface BackupStatus {
   readonly deployment: string;
   readonly kind: DeploymentKind;
   readonly phase: Phase;
+  /** Since when the phase is what it is, ISO 8601. */
+  readonly since: string;
   readonly members: readonly MemberStatus[];
   readonly lastSnapshot: SnapshotSummary | null;
   readonly restorable: readonly RestorableRange[];

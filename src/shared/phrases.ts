@@ -29,14 +29,23 @@ export function time(iso: string): string {
   return iso.replace('T', ' ').replace(/\.\d+Z$/, 'Z');
 }
 
+/** `120.0 MB`, `17 entries` */
+export function amount(count: number, unit: Progress['unit']): string {
+  return unit === 'bytes' ? bytes(count) : `${Math.round(count)} ${unit}`;
+}
+
+/** How much is done, 0 to 1; null while nobody knows of how much. */
+export function share({ done, total }: Pick<Progress, 'done' | 'total'>): number | null {
+  return total !== null && total > 0 ? Math.min(1, done / total) : null;
+}
+
 /** `copy 45%, 120.0 MB of 260.0 MB, 12.0 MB/s, 11 s left` */
 export function progressText({ stage, done, total, unit, perSecond, etaSeconds }: Progress): string {
-  const amount = (count: number): string => (unit === 'bytes' ? bytes(count) : `${Math.round(count)} ${unit}`);
-  const share = total !== null && total > 0 ? ` ${Math.min(100, Math.floor((100 * done) / total))}%` : '';
+  const ratio = share({ done, total });
   return [
-    `${stage}${share}`,
-    total === null ? amount(done) : `${amount(done)} of ${amount(total)}`,
-    ...(perSecond === null ? [] : [`${amount(perSecond)}/s`]),
+    ratio === null ? stage : `${stage} ${Math.floor(100 * ratio)}%`,
+    total === null ? amount(done, unit) : `${amount(done, unit)} of ${amount(total, unit)}`,
+    ...(perSecond === null ? [] : [`${amount(perSecond, unit)}/s`]),
     ...(etaSeconds === null ? [] : [`${duration(etaSeconds * 1000)} left`]),
   ].join(', ');
 }

@@ -47,6 +47,7 @@ export function statusOf(
     deployment: record._id,
     kind: record.kind,
     phase: record.phase,
+    since: record.phaseSince.toISOString(),
     members: members.map(memberStatusOf),
     lastSnapshot: snapshots.at(-1) ?? null,
     restorable: snapshots.map(({ optime }) => ({ from: optime, to: optime })),
