@@ -37,9 +37,10 @@ export class ProgressBoard {
   }
 }
 
-/** What runs at once, what people wait for first. */
+/** What runs at once, what people wait for first; following goes on beside all of it. */
 export function inOrder(running: ReadonlyMap<string, Progress>): Progress[] {
-  const rank = (name: string): number => (SHOWN_FIRST as readonly string[]).indexOf(name);
+  const order: readonly string[] = [...SHOWN_FIRST, 'tailOplog'];
+  const rank = (name: string): number => order.indexOf(name);
   return [...running].sort(([a], [b]) => rank(a) - rank(b)).map(([, progress]) => progress);
 }
 

@@ -69,7 +69,7 @@ function figuresOf({ done, total, unit, perSecond, etaSeconds }: Progress): stri
   return [
     total === null ? amount(done, unit) : `${amount(done, unit)} of ${amount(total, unit)}`,
     ...(perSecond === null ? [] : [`${amount(perSecond, unit)}/s`]),
-    ...(etaSeconds === null ? [] : [`${duration(etaSeconds * 1000)} left`]),
+    ...(etaSeconds === null || etaSeconds === 0 ? [] : [`${duration(etaSeconds * 1000)} left`]),
   ].join(', ');
 }
 

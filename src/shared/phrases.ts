@@ -46,6 +46,6 @@ export function progressText({ stage, done, total, unit, perSecond, etaSeconds }
     ratio === null ? stage : `${stage} ${Math.floor(100 * ratio)}%`,
     total === null ? amount(done, unit) : `${amount(done, unit)} of ${amount(total, unit)}`,
     ...(perSecond === null ? [] : [`${amount(perSecond, unit)}/s`]),
-    ...(etaSeconds === null ? [] : [`${duration(etaSeconds * 1000)} left`]),
+    ...(etaSeconds === null || etaSeconds === 0 ? [] : [`${duration(etaSeconds * 1000)} left`]),
   ].join(', ');
 }

@@ -6,6 +6,7 @@ import type { Arrivals } from '../oplogstore/arrivals.ts';
 import { CHAIN_START, endOfChain, type NewBatch } from '../oplogstore/batches.ts';
 import { BATCH_BYTES, ChainExtended, EntryWriter } from '../oplogstore/writer.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
+import { Meter } from '../shared/meter.ts';
 import { compareOptimes, type Position } from '../shared/optime.ts';
 import { untilAborted } from '../shared/signals.ts';
 import { requireRecordedSet, type PinnedMember, type Source } from '../source/connect.ts';
@@ -62,6 +63,7 @@ export async function tailOplog(
   const { sync } = record;
   if (!sync) throw new LifeboatError('Internal', `${fence.key} has no plan that says where its entries begin`);
   let entries = 0;
+  const meter = new Meter('follow', 'entries', null);
   const following: Following = {
     ctx,
     parts,
@@ -70,6 +72,7 @@ export async function tailOplog(
     seen: new Seen(parts, ctx.signal),
     stored: (batch) => {
       entries += batch.entries;
+      ctx.report(meter.add(batch.entries));
       ctx.count?.('entriesStored', batch.entries);
       ctx.count?.('oplogBytesRead', batch.bytes.length);
       arrivals.notify();

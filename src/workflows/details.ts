@@ -27,12 +27,11 @@ export function detailsOf(deployment: string, life: Lifecycle, seen: Seen | null
   const phase = phaseOf(life);
   const { problem, reason, claim } = life;
   return paragraphs([
-    `**${deployment}**: ${phase} since ${time(life.since)}`,
+    `**${deployment}**: **${phase}** since ${time(life.since)}. ${meanings[phase]}`,
     problem && problemText(problem),
-    meanings[phase],
-    reason === null ? null : `Reason given: ${reason}`,
     seen && sightText(seen, phase === 'initial-sync'),
     positionOf(life),
+    reason === null ? null : `Reason given: ${reason}`,
     claim && daemonText(claim.daemon, claim.taskQueue),
   ]);
 }
@@ -52,7 +51,7 @@ function sightText({ sight: { working, trouble }, at }: Seen, isSync: boolean): 
     const step = isSync ? stepOfSync(progress.stage) : undefined;
     return `- ${step ? `step ${step.step} of ${step.of}: ` : ''}${progressText(progress)}`;
   });
-  const told = lines.length === 0 ? null : [`At ${time(at)}:`, '', ...lines].join('\n');
+  const told = lines.length === 0 ? null : [`At ${time(at)}:`, ...lines].join('\n');
   const text = paragraphs([trouble && `${problemText(trouble)} It is tried again by itself.`, told]);
   return text === '' ? null : text;
 }

@@ -8,7 +8,7 @@ import type { DaemonActivities, Sight } from '../activities/types.ts';
 /** What is over by then is shown by its end. */
 const FIRST = '5 seconds';
 const LEAST_MS = 15_000;
-const MOST_MS = 5 * 60_000;
+const MOST_MS = 3 * 60_000;
 /** How much of the time that has passed may pass again until the next look. */
 const SHARE = 8;
 

@@ -76,6 +76,15 @@ export async function startBackup(context: CliContext, name: string, flags: Wait
   });
 }
 
+/** For the Temporal UI. Markdown. */
+function aboutBackup(name: string): string {
+  return [
+    `The lifecycle of the deployment \`${name}\`: an initial sync, then routine operation until it is stopped.`,
+    'How it stands is said under *Current Details* and by the query `status`; how far each activity is, under *Pending Activities*.',
+    'It obeys the updates `pause {"reason": "…"}`, `resume {}`, `resync {"reason": "…"}` and `stop {}`. Cancelling it stops the backup too; its snapshots stay.',
+  ].join('\n\n');
+}
+
 async function launch(
   temporal: Temporal,
   name: string,
@@ -90,6 +99,7 @@ async function launch(
         workflowIdConflictPolicy: 'FAIL',
         typedSearchAttributes: deploymentAttribute(name),
         staticSummary: `Backup of ${name}`,
+        staticDetails: aboutBackup(name),
       }),
     );
   } catch (error) {
