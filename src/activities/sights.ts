@@ -16,26 +16,35 @@ const LEAST_MS = 30_000;
 interface Work {
   readonly running: Map<string, Progress>;
   readonly troubles: Map<string, Problem>;
+  /** How many activities are at work. */
+  active: number;
+  /** Aborted when the last of them ends. */
+  rest: AbortController;
 }
 
 export class Sights {
   /** By the id of the workflow. */
   readonly #works = new Map<string, Work>();
 
-  /** What notes how an activity of that workflow goes. */
+  /** What notes how an activity of that workflow goes, which begins now. */
   observer(workflow: string, activity: string): EdgeObserver {
+    const work = this.#work(workflow);
+    const { running, troubles } = work;
+    work.active += 1;
     return {
-      progress: (progress) => void this.#work(workflow).running.set(activity, progress),
-      well: () => void this.#works.get(workflow)?.troubles.delete(activity),
+      progress: (progress) => void running.set(activity, progress),
+      well: () => void troubles.delete(activity),
       troubled: ({ code, message, fix }: LifeboatError) => {
-        const { troubles } = this.#work(workflow);
         const since = troubles.get(activity)?.since ?? new Date().toISOString();
         troubles.set(activity, { code, message, fix, since });
       },
       ended: () => {
-        const work = this.#works.get(workflow);
-        work?.running.delete(activity);
-        if (work?.running.size === 0 && work.troubles.size === 0) this.#works.delete(workflow);
+        running.delete(activity);
+        work.active -= 1;
+        if (work.active > 0) return;
+        work.rest.abort();
+        work.rest = new AbortController();
+        if (troubles.size === 0 && this.#works.get(workflow) === work) this.#works.delete(workflow);
       },
     };
   }
@@ -47,22 +56,28 @@ export class Sights {
     return { working: inOrder(work.running), trouble: oldest ?? null };
   }
 
-  /** The sight after `maxMs`, or sooner when something else is done, or ails it, than what `shown` says. */
+  /**
+   * The sight after `maxMs`, or sooner when something else is done, or ails it, than what `shown` says, or when the last
+   * activity ends: the workflow may have nothing more to wait for.
+   */
   async next(workflow: string, shown: Sight | null, maxMs: number, signal: AbortSignal): Promise<Sight> {
     const from = performance.now();
+    const rest = this.#works.get(workflow)?.rest.signal;
+    const wake = rest ? AbortSignal.any([signal, rest]) : signal;
     for (;;) {
       const sight = this.of(workflow);
       const passedMs = performance.now() - from;
       const isNews = shown === null || gist(sight) !== gist(shown);
-      if (passedMs >= maxMs || (isNews && passedMs >= Math.min(maxMs, LEAST_MS))) return sight;
-      await delay(LOOK_EVERY_MS, undefined, { signal });
+      if (rest?.aborted || passedMs >= maxMs || (isNews && passedMs >= Math.min(maxMs, LEAST_MS))) return sight;
+      await delay(LOOK_EVERY_MS, undefined, { signal: wake }).catch(() => undefined);
+      signal.throwIfAborted();
     }
   }
 
   #work(workflow: string): Work {
     const known = this.#works.get(workflow);
     if (known) return known;
-    const work: Work = { running: new Map(), troubles: new Map() };
+    const work: Work = { running: new Map(), troubles: new Map(), active: 0, rest: new AbortController() };
     this.#works.set(workflow, work);
     return work;
   }

@@ -91,12 +91,6 @@ export function onDaemon(taskQueue: string): DaemonActivities {
     restoreDirectory: proxied('restoreDirectory'),
     abandonRestore: proxied('abandonRestore'),
     verifySnapshot: proxied('verifySnapshot'),
-    // It writes nothing, so nobody need wait for its end.
-    observe: proxyActivities<DaemonActivities>({
-      ...common,
-      ...choices.observe,
-      taskQueue,
-      cancellationType: 'TRY_CANCEL',
-    }).observe,
+    observe: proxied('observe'),
   };
 }
