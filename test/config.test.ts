@@ -35,7 +35,7 @@ test('a file that says nothing means the defaults', () => {
   for (const source of ['', '# nothing yet\n', '{}', 'deployments:\n  # shop: ...\nlimits:\ndaemon:\n']) {
     assert.deepEqual(parseConfig(FILE, source), {
       file: FILE,
-      daemon: { id: null, dataDir: null, headCacheBytes: 2 ** 30, mongod: new Map() },
+      daemon: { id: null, dataDir: null, headCacheBytes: 2 ** 30, mongod: new Map(), metricsListen: null },
       blockstore: null,
       syncStore: null,
       oplogStore: null,
@@ -49,7 +49,7 @@ test('every key that is built is read, in bytes and milliseconds, paths beside t
   const config = parseConfig(
     FILE,
     `
-daemon: { id: host-1, dataDir: data, headCache: 512MiB, mongod: { 6.0: /usr/bin/mongod, "7.0": bin/mongod } }
+daemon: { id: host-1, dataDir: data, headCache: 512MiB, mongod: { 6.0: /usr/bin/mongod, "7.0": bin/mongod }, metrics: { listen: "127.0.0.1:9464" } }
 blockstore: { uri: "\${STORE}" }
 syncStore: { uriFile: sync-uri }
 limits: { slicesInFlight: 2, sourceReadMiBps: 1.5 }
@@ -69,6 +69,7 @@ deployments:
       ['6.0', '/usr/bin/mongod'],
       ['7.0', '/etc/lifeboat/bin/mongod'],
     ]),
+    metricsListen: '127.0.0.1:9464',
   });
   assert.deepEqual(config.blockstore, { uri: '${STORE}' });
   assert.deepEqual(config.syncStore, { uriFile: '/etc/lifeboat/sync-uri' });
@@ -108,7 +109,7 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
     'a key like no other',
     'daemon:\n  xyzzy: 1\n',
     '2:3',
-    /xyzzy is no known key; there are id, dataDir, headCache, mongod/,
+    /xyzzy is no known key; there are id, dataDir, headCache, mongod, metrics/,
   ],
   ['a unit that is not there', 'daemon: { headCache: 1 }', '1:22', /has no unit: write a size/],
   ['a unit in the wrong case', 'daemon: { headCache: 1gib }', '1:22', /unknown unit "gib": write 1GiB/],
@@ -118,6 +119,8 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
     '1:62',
     /one of ms, s, m, h, d, w/,
   ],
+  ['metrics without a host', 'daemon: { metrics: { listen: 9464 } }', '1:30', /must be host:port/],
+  ['metrics at no port', 'daemon: { metrics: { listen: "localhost:70000" } }', '1:30', /must be host:port/],
   ['a size below the least', 'daemon:\n  headCache: 1MiB\n', '2:14', /at least 256MiB/],
   ['a text for a number', 'limits:\n  slicesInFlight: many\n', '2:19', /a whole number from 1 to 64/],
   ['a broken number', 'limits: { slicesInFlight: 1.5 }', '1:27', /a whole number from 1 to 64/],

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ByteBudget } from '../src/shared/budget.ts';
 import { Crew } from '../src/shared/crew.ts';
-import { RecentRate } from '../src/shared/recent-rate.ts';
 import { TokenBucket } from '../src/shared/token-bucket.ts';
 
 /** A clock that is turned by hand. */
@@ -65,22 +64,6 @@ test('what was taken and not needed is given back', () => {
   assert.equal(bucket.waitMs(), 5_000);
   bucket.take(-5_000);
   assert.equal(bucket.waitMs(), 0);
-});
-
-test('the rate shown is that of the last minute', () => {
-  const clock = handClock();
-  const rate = new RecentRate(clock.now);
-  assert.equal(rate.perSecond(), 0);
-  for (let second = 1; second <= 100; second += 1) {
-    clock.turn(1_000);
-    rate.note(second * 1_000);
-  }
-  assert.equal(rate.perSecond(), 1_000);
-  for (let second = 1; second <= 70; second += 1) {
-    clock.turn(1_000);
-    rate.note(100_000 + second * 10);
-  }
-  assert.equal(rate.perSecond(), 10);
 });
 
 test('a budget that is made larger lets the next one in, and one made smaller none until enough was given back', async () => {

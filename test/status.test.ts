@@ -46,8 +46,17 @@ test('a backup that has only begun has a phase and nothing else', async () => {
     deployment: 'shop',
     kind: 'replica-set',
     phase: 'initial-sync',
+    since: T0,
     members: [
-      { name: 'rs0', phase: 'initial-sync', appliedThrough: null, lagSeconds: null, daemon: 'd1', progress: null },
+      {
+        name: 'rs0',
+        phase: 'initial-sync',
+        appliedThrough: null,
+        lagSeconds: null,
+        daemon: 'd1',
+        progress: null,
+        alongside: [],
+      },
     ],
     lastSnapshot: null,
     restorable: [],

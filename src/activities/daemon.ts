@@ -8,6 +8,7 @@ import { watchableConfig, type WatchedConfig } from '../config/load.ts';
 import type { Config, DeploymentConfig } from '../config/schema.ts';
 import type { SecretCommands } from '../config/secret-command.ts';
 import { deploymentUri, unknownDeployment } from '../config/uris.ts';
+import { Metrics } from '../metrics/registry.ts';
 import { mongodFor } from '../mongod/binary.ts';
 import { Arrivals } from '../oplogstore/arrivals.ts';
 import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
@@ -21,6 +22,7 @@ import { ProgressBoard, TroubleBoard } from './boards.ts';
 import { takeDataDir, type DataDir } from './data-dir.ts';
 import { Heads } from './heads.ts';
 import { recordTrouble } from './phases.ts';
+import { Sights } from './sights.ts';
 import { slicesFrom, type SliceTimes } from './slices.ts';
 
 export interface DaemonOptions {
@@ -45,6 +47,8 @@ export class Daemon {
   readonly logger: Logger;
   readonly slices: SliceTimes;
   readonly heads: Heads;
+  readonly metrics = new Metrics();
+  readonly sights = new Sights();
   readonly #options: DaemonOptions;
   readonly #dataDir: DataDir;
   readonly #config: WatchedConfig;
@@ -190,10 +194,11 @@ export class Daemon {
   progress(member: MemberClaim): ProgressBoard {
     return kept(this.#progress, `${member.key} ${member.incarnation} ${member.epoch}`, () => {
       const fence = fenceOf(member);
-      return new ProgressBoard((progress) =>
+      return new ProgressBoard((working) =>
         this.#quietly(async () => {
           const stores = await this.stores();
-          await updateMember(stores, fence, { progress: progress && { ...progress, at: new Date() } });
+          const [first, ...alongside] = working;
+          await updateMember(stores, fence, { progress: first ? { ...first, at: new Date() } : null, alongside });
         }),
       );
     });

@@ -53,6 +53,11 @@ export class Heads {
     });
   }
 
+  /** The heads that are held, by the key of their member. */
+  held(): { readonly key: string; readonly up: boolean }[] {
+    return [...this.#held].map(([key, { owner }]) => ({ key, up: owner.isUp }));
+  }
+
   /** Closes a head, unless it is held under a newer claim. */
   async release(fence: MemberFence): Promise<void> {
     await this.#inTurn(fence.key, async () => {

@@ -1,6 +1,7 @@
 /** The activities of one daemon, each a thin edge around a step. */
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import type { MemberClaim } from '../shared/messages.ts';
 import { applyEntries } from '../steps/apply-entries.ts';
 import { beginSync } from '../steps/begin-sync.ts';
 import { buildHead } from '../steps/build-head.ts';
@@ -16,7 +17,8 @@ import { readMember } from '../stores/members.ts';
 import type { ProgressSource } from './boards.ts';
 import type { Daemon } from './daemon.ts';
 import { discardIncarnation } from './discard.ts';
-import { asActivity, type EdgeObserver } from './edge.ts';
+import { allOf, asActivity, workflowAtHand, type EdgeObserver } from './edge.ts';
+import { counting, errorLabels, labelsOf, NO_MEMBER, type MemberLabels } from './counting.ts';
 import { headWhileRoutine } from './routine-head.ts';
 import { writePhase } from './phases.ts';
 import { prepareMember } from './prepare.ts';
@@ -25,40 +27,61 @@ import type { DaemonActivities, MemberWork, SharedActivities } from './types.ts'
 
 /** What the shared task queue runs. */
 export function createSharedActivities(daemon: Daemon): SharedActivities {
+  const claimErrors: EdgeObserver = {
+    failed: (code) => daemon.metrics.count('lifeboat_errors_total', { deployment: '', activity: 'claim', code }),
+  };
   return {
     claim: (request) =>
-      asActivity(daemon.logger, async () => {
-        const stores = await daemon.stores();
-        switch (request.purpose) {
-          case 'backup':
-            return claimBackup(stores, { ...request, claimant: daemon.id });
-          case 'head':
-            return claimHead(stores, request.deployment);
-          case 'anywhere':
-            return claimDaemon(stores, daemon.id, request.daemon);
-        }
-      }),
+      asActivity(
+        daemon.logger,
+        async () => {
+          const stores = await daemon.stores();
+          switch (request.purpose) {
+            case 'backup':
+              return claimBackup(stores, { ...request, claimant: daemon.id });
+            case 'head':
+              return claimHead(stores, request.deployment);
+            case 'anywhere':
+              return claimDaemon(stores, daemon.id, request.daemon);
+          }
+        },
+        claimErrors,
+      ),
   };
 }
 
 /** What the daemon's own task queue runs. */
 export function createDaemonActivities(daemon: Daemon): DaemonActivities {
-  const { id, logger, slices } = daemon;
+  const { id, logger, slices, metrics } = daemon;
 
+  /** A step, with all that is noted of it whatever it is. */
+  const perform = <T>(
+    name: keyof DaemonActivities,
+    labels: MemberLabels,
+    run: (ctx: StepContext) => Promise<T>,
+    ...observers: readonly EdgeObserver[]
+  ): Promise<T> => {
+    const sight = daemon.sights.observer(workflowAtHand(), name);
+    const errors: EdgeObserver = {
+      failed: (code) => metrics.count('lifeboat_errors_total', { ...errorLabels(labels), activity: name, code }),
+    };
+    const counted = (ctx: StepContext): Promise<T> => run({ ...ctx, count: counting(metrics, labels) });
+    return asActivity(logger, counted, allOf([sight, errors, ...observers]));
+  };
   /** A step of a backup: its troubles are shown in the status, and its progress if `shown` names it. */
-  const ofBackup = <W extends { readonly deployment: string }, T>(
+  const ofBackup = <W extends { readonly deployment: string; readonly member?: MemberClaim | null }, T>(
     name: keyof DaemonActivities,
     run: (ctx: StepContext, work: W) => Promise<T>,
   ): ((work: W) => Promise<T>) => {
-    return (work) => asActivity(logger, guarded(daemon, run, work), troublesOf(daemon, name, work.deployment));
+    return (work) =>
+      perform(name, labelsOf(work), guarded(daemon, run, work), troublesOf(daemon, name, work.deployment));
   };
   const withProgress = <W extends MemberWork, T>(
     name: keyof DaemonActivities & ProgressSource,
     run: (ctx: StepContext, work: W) => Promise<T>,
   ): ((work: W) => Promise<T>) => {
     return (work) =>
-      asActivity(logger, guarded(daemon, run, work), {
-        ...troublesOf(daemon, name, work.deployment),
+      perform(name, labelsOf(work), guarded(daemon, run, work), troublesOf(daemon, name, work.deployment), {
         progress: (progress) => daemon.progress(work.member).report(name, progress),
         ended: () => void daemon.progress(work.member).ended(name),
       });
@@ -129,20 +152,34 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       const { source } = await readMember(stores, fence);
       const head = first ? owner : headWhileRoutine(owner, stores, deployment);
       const parts = { stores, fence, head, deployment, member: member.member, source, daemon: id };
-      return takeSnapshot(ctx, parts, { minimum });
+      const summary = await takeSnapshot(ctx, parts, { minimum });
+      metrics.count('lifeboat_snapshots_taken_total', { deployment, member: member.member });
+      return summary;
     }),
 
     restoreDirectory: (work) =>
-      asActivity(logger, async (ctx) => {
+      perform('restoreDirectory', labelsOf(work), async (ctx) => {
         const stores = await daemon.stores();
         await requireSnapshotOf(stores, work.deployment, work.snapshot);
         const mongodFor = (version: string): Promise<string> => daemon.mongodFor(version);
-        return restoreDirectory(ctx, { stores, daemon: id, mongodFor }, work);
+        const summary = await restoreDirectory(ctx, { stores, daemon: id, mongodFor }, work);
+        metrics.count('lifeboat_restores_total', { deployment: work.deployment, outcome: 'done' });
+        return summary;
       }),
     abandonRestore: (ending) =>
-      asActivity(logger, async () => abandonRestore(await daemon.stores(), { ...ending, daemon: id })),
+      perform('abandonRestore', labelsOf(ending), async () => {
+        await abandonRestore(await daemon.stores(), { ...ending, daemon: id });
+        metrics.count('lifeboat_restores_total', { deployment: ending.deployment, outcome: ending.state });
+      }),
     verifySnapshot: (request) =>
-      asActivity(logger, async (ctx) => verifySnapshot(ctx, { stores: await daemon.stores(), daemon: id }, request)),
+      perform('verifySnapshot', NO_MEMBER, async (ctx) => {
+        const result = await verifySnapshot(ctx, { stores: await daemon.stores(), daemon: id }, request);
+        metrics.count('lifeboat_snapshot_verifications_total', { outcome: result.ok ? 'sound' : 'damaged' });
+        return result;
+      }),
+
+    observe: ({ shown, maxMs }) =>
+      asActivity(logger, (ctx) => daemon.sights.next(workflowAtHand(), shown, maxMs, ctx.signal)),
   };
 }
 
@@ -164,9 +201,7 @@ function guarded<W extends { readonly deployment?: string }, T>(
 function troublesOf(daemon: Daemon, activity: keyof DaemonActivities, deployment: string): EdgeObserver {
   const board = daemon.troubles(deployment);
   return {
-    progress: () => undefined,
     well: () => void board.clear(activity),
     troubled: (error) => void board.raise(activity, error),
-    ended: () => undefined,
   };
 }

@@ -7,6 +7,7 @@ import type {
   MemberClaim,
   Phase,
   Problem,
+  Progress,
   RestoreSummary,
   SnapshotSummary,
   VerifyResult,
@@ -51,6 +52,12 @@ export interface Prepared {
   readonly stage: SyncStage;
 }
 
+/** What the other activities of a workflow are seen to do: what people wait for first, and the oldest trouble that passes by itself. */
+export interface Sight {
+  readonly working: readonly Progress[];
+  readonly trouble: Problem | null;
+}
+
 /** The activities of a daemon's own task queue. */
 export interface DaemonActivities {
   /** Writes a phase to the stores. An older one never replaces a newer one. */
@@ -81,6 +88,8 @@ export interface DaemonActivities {
     request: RestoreWork & { readonly state: 'failed' | 'cancelled'; readonly problem: Problem | null },
   ): Promise<void>;
   verifySnapshot(request: { readonly snapshot: string }): Promise<VerifyResult>;
+  /** What the workflow's other activities do after `maxMs`, or sooner when that is no longer what `shown` says. */
+  observe(request: { readonly shown: Sight | null; readonly maxMs: number }): Promise<Sight>;
 }
 
 export interface RestoreWork {

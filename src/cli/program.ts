@@ -6,8 +6,8 @@ import { DEPLOYMENT_NAME } from '../shared/names.ts';
 import type { CliContext, GlobalFlags } from './context.ts';
 import type { Outcome } from './outcome.ts';
 
-/** A command that was chosen, with its arguments. What it has shown itself it does not answer. */
-export type Chosen = (context: CliContext) => Promise<Outcome | undefined>;
+/** A command that was chosen, with its arguments. What it has shown itself it does not answer; one that only an interrupt ends says that. */
+export type Chosen = (context: CliContext) => Promise<Outcome | 'interrupted' | undefined>;
 
 export interface Parsed {
   readonly flags: GlobalFlags;
@@ -22,6 +22,7 @@ export interface ProgramOptions {
   readonly write: (text: string) => void;
 }
 
+const WATCH_INTERVAL_MS = 2_000;
 const NO_TEMPORAL = 'Does not talk to Temporal.';
 
 /**
@@ -192,8 +193,24 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
       .command('status')
       .description('how it stands, read from the stores alone')
       .argument('[name]', 'the deployment; without it, all of them', deploymentName)
-      .action((name) => choose(async (context) => (await import('./commands/backup.ts')).showStatus(context, name)));
-    help(status, 'backup status shop', `${NO_TEMPORAL} It answers from the stores, whether or not a worker runs.`);
+      .option('--watch', 'show it again and again, until Ctrl-C (exit code 130)')
+      .option('--interval <duration>', 'how often with --watch (default: 2s)', durationFlag)
+      .action((name, { watch, interval }) => {
+        if (interval !== undefined && !watch) throw new LifeboatError('BadUsage', '--interval goes with --watch');
+        choose(async (context) =>
+          watch
+            ? (await import('./commands/watch.ts')).watchStatus(context, name, interval ?? WATCH_INTERVAL_MS)
+            : (await import('./commands/backup.ts')).showStatus(context, name),
+        );
+      });
+    const watching =
+      'With --watch a terminal is drawn anew; anything else gets a line for each backup and, with --json, one JSON\n' +
+      'document in a line each time: a status, or an error while the stores do not answer.';
+    help(
+      status,
+      'backup status shop --watch',
+      `${watching}\n\n${NO_TEMPORAL} It answers from the stores, whether or not a worker runs.`,
+    );
   }
 
   function addSnapshots(): void {

@@ -35,6 +35,8 @@ export interface Config {
     readonly headCacheBytes: number;
     /** Absolute path of the mongod to use, by major version such as `6.0`. */
     readonly mongod: ReadonlyMap<string, string>;
+    /** `host:port` at which the worker shows its figures to Prometheus; null: nowhere. Read when the worker starts. */
+    readonly metricsListen: string | null;
   };
   /** Null: the embedded blockstore of `--home`. */
   readonly blockstore: UriSource | null;
@@ -67,6 +69,9 @@ const RATE_ERROR = `must be a number of MiB a second from ${MIN_READ_MIBPS} to $
 const MIB = 2 ** 20;
 const DAEMON_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const MAJOR_VERSION = /^\d+\.\d+$/;
+/** Port 0, any free one, would be of use to nobody who is to find it. */
+const HOST_AND_PORT =
+  /^(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])$/;
 const CONNECTION_STRING = /^mongodb(\+srv)?:\/\/./;
 
 /** What a text of a problem says of a key that nobody knows. */
@@ -140,6 +145,10 @@ const command = z
 const uriSource = { uri: connectionString.optional(), uriFile: path.optional(), uriCommand: command.optional() };
 
 const store = section(uriSource).superRefine(exactlyOneSource);
+const listenAddress = text('host:port, such as "127.0.0.1:9464"').regex(
+  HOST_AND_PORT,
+  'must be host:port, such as "127.0.0.1:9464"',
+);
 
 const deployment = section({
   ...uriSource,
@@ -193,6 +202,7 @@ export const fileSchema = section({
               : 'must be a map of major versions to paths, such as { "6.0": /usr/bin/mongod }',
         })
         .optional(),
+      metrics: optionalSection(section({ listen: listenAddress.optional() })),
     }),
   ),
   blockstore: store.optional(),
@@ -235,6 +245,7 @@ export function configOf(file: string, written: ConfigFile, absolute: (path: str
       dataDir: daemon?.dataDir === undefined ? null : absolute(daemon.dataDir),
       headCacheBytes: daemon?.headCache ?? defaults.headCacheBytes,
       mongod: new Map(Object.entries(daemon?.mongod ?? {}).map(([version, binary]) => [version, absolute(binary)])),
+      metricsListen: daemon?.metrics?.listen ?? null,
     },
     blockstore: blockstore ? sourceOf(blockstore) : null,
     syncStore: syncStore ? sourceOf(syncStore) : null,

@@ -113,6 +113,11 @@ export class HeadOwner implements AsyncDisposable {
     return { stage, position };
   }
 
+  /** Whether its mongod answers; one that ended is started anew by the next turn. */
+  get isUp(): boolean {
+    return this.#head !== undefined && !this.#head.socket.lost;
+  }
+
   /** Begins an attempt; an earlier one of that purpose can change nothing any more. */
   attempt(purpose: HeadPurpose): HeadAttempt {
     let first: OpenHead | undefined;

@@ -5,8 +5,8 @@
 import { readdir, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MongoClient, type Db } from 'mongodb';
-import { Meter } from '../blockstore/rate.ts';
 import { endMongodOn, MongodEnded, privateSocketPath, startMongod, type RunningMongod } from '../mongod/process.ts';
+import { Meter } from '../shared/meter.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
 

@@ -497,6 +497,13 @@ const kinds = {
     fix: 'It takes effect by itself, as soon as what it waits for answers: see `lifeboat backup status NAME`.',
   },
 
+  MetricsPortTaken: {
+    code: 'LB7030',
+    owner: 'operator',
+    retryable: false,
+    fix: 'End the process that listens there, or give daemon.metrics.listen another address.',
+  },
+
   // 9: internal
   Internal: {
     code: 'LB9001',

@@ -8,7 +8,8 @@ import type { Optime, Position } from './optime.ts';
 
 export type DeploymentKind = 'replica-set' | 'sharded-cluster';
 
-export type Phase = 'initial-sync' | 'routine' | 'paused' | 'resync-needed' | 'failed' | 'stopped';
+export const PHASES = ['initial-sync', 'routine', 'paused', 'resync-needed', 'failed', 'stopped'] as const;
+export type Phase = (typeof PHASES)[number];
 
 /** Why a backup, snapshot or restore does not go on. `since` is ISO 8601. */
 export interface Problem {
@@ -40,6 +41,8 @@ export interface MemberStatus {
   readonly lagSeconds: number | null;
   readonly daemon: string | null;
   readonly progress: Progress | null;
+  /** What goes on at the same time as `progress`. */
+  readonly alongside: readonly Progress[];
 }
 
 /** A closed range of optimes that can be restored; a snapshot alone is a range of one. */
@@ -52,6 +55,8 @@ export interface BackupStatus {
   readonly deployment: string;
   readonly kind: DeploymentKind;
   readonly phase: Phase;
+  /** Since when the phase is what it is, ISO 8601. */
+  readonly since: string;
   readonly members: readonly MemberStatus[];
   readonly lastSnapshot: SnapshotSummary | null;
   readonly restorable: readonly RestorableRange[];

@@ -47,6 +47,7 @@ export function statusOf(
     deployment: record._id,
     kind: record.kind,
     phase: record.phase,
+    since: record.phaseSince.toISOString(),
     members: members.map(memberStatusOf),
     lastSnapshot: snapshots.at(-1) ?? null,
     restorable: snapshots.map(({ optime }) => ({ from: optime, to: optime })),
@@ -62,11 +63,12 @@ function memberStatusOf(member: MemberRecord): MemberStatus {
     lagSeconds: lagSeconds(member),
     daemon: member.owner.daemon,
     progress: member.progress === null ? null : progressOf(member.progress),
+    alongside: member.progress === null ? [] : (member.alongside ?? []).map(progressOf),
   };
 }
 
-/** Whole seconds of the source's own clock between the newest optime seen on it and what is applied. */
-function lagSeconds({ seen, head }: MemberRecord): number | null {
+/** Whole seconds of the source's own clock between the newest optime seen on it and what is applied; null while either is unknown. */
+export function lagSeconds({ seen, head }: MemberRecord): number | null {
   if (seen === null || head === null) return null;
   const [newest, applied] = [fromTimestamp(seen.position.ts), fromTimestamp(head.appliedThrough.ts)];
   return compareOptimes(newest, applied) <= 0 ? 0 : newest.t - applied.t;

@@ -7,8 +7,8 @@ import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { ByteBudget } from '../shared/budget.ts';
 import { Crew } from '../shared/crew.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { Meter } from '../shared/meter.ts';
 import { compareOptimes, type Position } from '../shared/optime.ts';
-import { RecentRate } from '../shared/recent-rate.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
 import { sourceBytes } from '../source/listing.ts';
 import { pinPreferred, SharedMember } from '../source/pinning.ts';
@@ -244,30 +244,21 @@ async function beginTally(ctx: StepContext, parts: CopySourceParts, client: Mong
   const { stores, source, fence } = parts;
   const before = await bytesInSlices(stores, fence.incarnation);
   const total = await sourceBytes(client, ctx.signal);
-  const rate = new RecentRate(() => Date.now());
+  const meter = new Meter('copy', 'bytes', total, { done: before });
   let slicesStored = 0;
   let bytesStored = 0;
   let limit: number | null = null;
   const report = (): void => {
-    const done = before + bytesStored;
-    const perSecond = rate.perSecond();
-    const left = Math.max(0, total - done);
     limit = source.pace.perSecond;
-    ctx.report({
-      stage: 'copying',
-      done,
-      total: Math.max(total, done),
-      unit: 'bytes',
-      perSecond,
-      etaSeconds: perSecond > 0 ? Math.round(left / perSecond) : null,
-      ...(limit === null ? {} : { limitPerSecond: limit }),
-    });
+    ctx.report({ ...meter.now(), ...(limit === null ? {} : { limitPerSecond: limit }) });
   };
   return {
     stored: (bytes) => {
       slicesStored += 1;
       bytesStored += bytes;
-      rate.note(bytesStored);
+      ctx.count?.('slicesStored', 1);
+      ctx.count?.('documentBytesRead', bytes);
+      meter.add(bytes);
       report();
     },
     limitChanged: () => {

@@ -5,6 +5,7 @@ import type { OpenHead } from '../head/open-head.ts';
 import type { HeadOwner } from '../head/owner.ts';
 import { reached } from '../head/state.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { Meter } from '../shared/meter.ts';
 import { formatOptime } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
@@ -52,14 +53,12 @@ async function makeWhole(ctx: StepContext, head: OpenHead, listed: ReadonlySet<s
     throw new LifeboatError('HeadUnfinished', `the head of ${head.label} ${where}, before its stop point`);
   }
   const leftovers = await removeLeftovers(head, listed);
-  let done = 0;
   const total = head.deferred.entries.reduce((sum, [, specs]) => sum + specs.length, 0);
-  const built = (indexes: number): void => {
-    done += indexes;
-    ctx.report({ stage: 'indexes', done, total, unit: 'indexes', perSecond: null, etaSeconds: null });
-  };
+  const meter = new Meter('indexes', 'indexes', total);
+  const built = (indexes: number): void => ctx.report(meter.add(indexes));
   await buildDeferred(head.socket, head.catalog, head.deferred, built, ctx.signal);
   const consistent = { ...position, inconsistentUntil: null };
   await head.save({ ...record, stage: 'consistent', position: consistent }, { journaled: true });
-  ctx.logger.info({ optime: formatOptime(position.appliedThrough.ts), indexes: done, leftovers }, 'head is consistent');
+  const optime = formatOptime(position.appliedThrough.ts);
+  ctx.logger.info({ optime, indexes: meter.now().done, leftovers }, 'head is consistent');
 }

@@ -3,9 +3,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import type { Arrivals } from '../oplogstore/arrivals.ts';
-import { CHAIN_START, endOfChain } from '../oplogstore/batches.ts';
+import { CHAIN_START, endOfChain, type NewBatch } from '../oplogstore/batches.ts';
 import { BATCH_BYTES, ChainExtended, EntryWriter } from '../oplogstore/writer.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
+import { Meter } from '../shared/meter.ts';
 import { compareOptimes, type Position } from '../shared/optime.ts';
 import { untilAborted } from '../shared/signals.ts';
 import { requireRecordedSet, type PinnedMember, type Source } from '../source/connect.ts';
@@ -62,14 +63,18 @@ export async function tailOplog(
   const { sync } = record;
   if (!sync) throw new LifeboatError('Internal', `${fence.key} has no plan that says where its entries begin`);
   let entries = 0;
+  const meter = new Meter('follow', 'entries', null);
   const following: Following = {
     ctx,
     parts,
     begin: fromStoredPosition(sync.beginFetching),
     endAt: Date.now() + maxMs,
     seen: new Seen(parts, ctx.signal),
-    stored: (count) => {
-      entries += count;
+    stored: (batch) => {
+      entries += batch.entries;
+      ctx.report(meter.add(batch.entries));
+      ctx.count?.('entriesStored', batch.entries);
+      ctx.count?.('oplogBytesRead', batch.bytes.length);
       arrivals.notify();
     },
   };
@@ -93,7 +98,7 @@ interface Following {
   readonly begin: Position;
   readonly endAt: number;
   readonly seen: Seen;
-  readonly stored: (entries: number) => void;
+  readonly stored: (batch: NewBatch) => void;
 }
 
 /** Settles when following can be tried again; throws what no further try will mend. */
@@ -129,7 +134,7 @@ async function followOnce(following: Following): Promise<void> {
       incarnation,
       epoch,
       after: end ?? CHAIN_START,
-      stored: ({ entries }) => stored(entries),
+      stored,
     });
     try {
       await pump(following, member, reader, writer, end !== null);

@@ -119,6 +119,9 @@ async function cutAndCommit(
   }
   await commitManifest(stores, lease, fence, manifest);
   const { newBlocks, newStoredBytes, reusedBlocks } = cut;
+  ctx.count?.('blocksNew', newBlocks);
+  ctx.count?.('blocksReused', reusedBlocks);
+  ctx.count?.('blockBytesStored', newStoredBytes);
   ctx.logger.info(
     { snapshot: id, newBlocks, newStoredBytes, reusedBlocks, durationMs: manifest.durationMs },
     'snapshot committed',

@@ -92,6 +92,8 @@ export interface MemberRecord {
   /** The newest majority optime seen on the source, and when. */
   readonly seen: { readonly position: StoredPosition; readonly at: Date } | null;
   readonly progress: (Progress & { readonly at: Date }) | null;
+  /** What runs at the same time as `progress`: a head is loaded while its source is still being copied. */
+  readonly alongside?: readonly Progress[];
 }
 
 /** A member of the source, and which copy of the data it held for how long (src/source/copy-identity.ts). */

@@ -18,7 +18,7 @@ import {
 import type { DaemonActivities, MemberWork } from '../activities/types.ts';
 import type { BackupInput } from '../shared/messages.ts';
 import { backupWorkflowId } from '../shared/names.ts';
-import { detailsOf } from './details.ts';
+import { detailsOf, type Seen } from './details.ts';
 import { failure, failureOf, isKind, workflowFailure } from './failures.ts';
 import { deploymentField, fieldsOf, reasonOf, refuseFields } from './input.ts';
 import * as lifecycle from './lifecycle.ts';
@@ -82,6 +82,8 @@ class BackupRun {
   #scope: CancellationScope | undefined;
   /** Set while what is being done cannot go on where it stopped. */
   #finishing = false;
+  /** What was last seen of the work at hand. */
+  #seen: Seen | null = null;
 
   constructor(deployment: string, life: Lifecycle) {
     this.#deployment = deployment;
@@ -139,7 +141,9 @@ class BackupRun {
   async obey(change: (life: Lifecycle) => Lifecycle, report = false): Promise<PhaseAnswer> {
     this.command(change);
     const issued = this.#issued;
-    const isInEffect = await condition(() => this.#handled >= issued || this.#over, EFFECT_TIMEOUT);
+    const isInEffect = await condition(() => this.#handled >= issued || this.#over, EFFECT_TIMEOUT, {
+      summary: 'the longest that a command waits for its effect',
+    });
     if (!isInEffect) throw workflowFailure(failure('NotInEffectYet', this.pending()));
     const { problem } = this.#life;
     if (report && problem) throw workflowFailure(problem);
@@ -227,6 +231,7 @@ class BackupRun {
     } finally {
       this.#scope = undefined;
       this.#finishing = false;
+      this.#seen = null;
     }
   }
 
@@ -237,7 +242,7 @@ class BackupRun {
     if (isKind(found, 'FenceLost')) {
       this.#life = lifecycle.claimWasLost(this.#life);
       const issued = this.#issued;
-      await condition(() => this.#issued > issued, RECLAIM_PAUSE);
+      await condition(() => this.#issued > issued, RECLAIM_PAUSE, { summary: 'before the next claim' });
       return;
     }
     this.#life = lifecycle.failed(this.#life, found, now());
@@ -312,6 +317,12 @@ class BackupRun {
         if (this.#life.recorded !== recordKey(this.#life)) await this.record();
         this.show();
       },
+      stageNow: () => this.#life.stage,
+      saw: (sight) => {
+        this.#seen = { sight, at: now() };
+        this.show();
+        if (this.historyIsLong()) this.#scope?.cancel();
+      },
       sliceDone: ({ seen, applied }) => {
         this.#life = { ...this.#life, seen: seen ?? this.#life.seen, applied: applied ?? this.#life.applied };
         this.show();
@@ -337,6 +348,6 @@ class BackupRun {
 
   /** The details do not outlive a run, so each one sets them anew. */
   show(): void {
-    setCurrentDetails(detailsOf(this.#deployment, this.#life));
+    setCurrentDetails(detailsOf(this.#deployment, this.#life, this.#seen));
   }
 }

@@ -17,7 +17,7 @@ export async function reclaiming<T>(work: () => Promise<T>): Promise<T> {
     } catch (error) {
       const failure = failureOf(error);
       if (isCancellation(error) || !failure || !isKind(failure, 'FenceLost')) throw castFailure(error);
-      await sleep(RECLAIM_PAUSE);
+      await sleep(RECLAIM_PAUSE, { summary: 'before the next claim' });
     }
   }
 }

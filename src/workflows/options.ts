@@ -46,6 +46,7 @@ const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   takeSnapshot: { startToCloseTimeout: '30 days', summary: 'cut the head into blocks' },
   restoreDirectory: { startToCloseTimeout: '30 days', summary: 'write the files of the snapshot and prove them' },
   abandonRestore: { startToCloseTimeout: '5 minutes', summary: 'record how the restore ended' },
+  observe: { startToCloseTimeout: '1 hour', summary: 'see how far it is, for the details shown here' },
   verifySnapshot: { startToCloseTimeout: '30 days', summary: 'read every block of the snapshot' },
 };
 
@@ -91,5 +92,6 @@ export function onDaemon(taskQueue: string): DaemonActivities {
     restoreDirectory: proxied('restoreDirectory'),
     abandonRestore: proxied('abandonRestore'),
     verifySnapshot: proxied('verifySnapshot'),
+    observe: proxied('observe'),
   };
 }

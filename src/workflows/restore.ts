@@ -9,9 +9,13 @@ import {
 import type { RestoreWork } from '../activities/types.ts';
 import type { Problem, RestoreInput, RestoreSummary } from '../shared/messages.ts';
 import { workflowIdOf } from '../shared/names.ts';
+import { formatOptime } from '../shared/optime.ts';
+import { bytes, duration } from '../shared/phrases.ts';
 import { reclaiming } from './claiming.ts';
+import { daemonText, workDetails } from './details.ts';
 import { castFailure, failingWithCode, failureOf } from './failures.ts';
 import { restorePlanOf } from './input.ts';
+import { observing } from './observing.ts';
 import { onDaemon, shared } from './options.ts';
 import { recordingOn } from './recording.ts';
 import { tagDeployment } from './tags.ts';
@@ -25,13 +29,19 @@ export async function restore(input: RestoreInput): Promise<RestoreSummary> {
   const { taskQueue, daemon: chosen } = await failingWithCode(() =>
     shared().claim({ purpose: 'anywhere', ...(daemon === undefined ? {} : { daemon }) }),
   );
-  setCurrentDetails(
-    `${what} on daemon \`${chosen}\`. It waits on the task queue \`${taskQueue}\` while its worker does not run.`,
-  );
+  const where = daemonText(chosen, taskQueue);
+  setCurrentDetails(workDetails(`${what}.`, where, null));
   const activities = onDaemon(taskQueue);
   try {
-    const summary = await reclaiming(() => activities.restoreDirectory(work));
-    setCurrentDetails(`${what}: done, ${summary.bytes} bytes, proven.`);
+    const summary = await observing(
+      activities,
+      () => reclaiming(() => activities.restoreDirectory(work)),
+      (sight) => setCurrentDetails(workDetails(`${what}.`, where, { sight, at: new Date().toISOString() })),
+    );
+    const { optime, durationMs } = summary;
+    setCurrentDetails(
+      `${what}: done and proven. ${bytes(summary.bytes)} as of ${formatOptime(optime)}, in ${duration(durationMs)}.`,
+    );
     return summary;
   } catch (error) {
     // A cancelled activity whose worker has died ends as timed out: that it was cancelled is what counts.

@@ -1,7 +1,8 @@
 /** What a backup does while it runs: the initial sync, then routine operation, until it is cancelled. */
-import type { DaemonActivities, MemberWork, SyncStage } from '../activities/types.ts';
+import type { DaemonActivities, MemberWork, Sight, SyncStage } from '../activities/types.ts';
 import type { Optime } from '../shared/optime.ts';
 import { failureOf, isKind } from './failures.ts';
+import { observe } from './observing.ts';
 import { together } from './scopes.ts';
 
 /** What a session needs of the workflow it runs in. */
@@ -10,10 +11,14 @@ export interface SessionHost {
   readonly work: MemberWork;
   /** How far the backup had come when the session began. */
   readonly stage: SyncStage;
+  /** How far it has come since. */
+  readonly stageNow: () => SyncStage;
   /** Called around work that begins anew when it is cancelled. */
   readonly finishing: (finishing: boolean) => void;
   /** Called when it has come further; resolves when that is recorded. */
   readonly reached: (stage: SyncStage) => Promise<void>;
+  /** Called now and then with what goes on. */
+  readonly saw: (sight: Sight) => void;
   /** Called after each slice of work with what it brought. */
   readonly sliceDone: (brought: { readonly seen?: Optime | null; readonly applied?: Optime }) => void;
 }
@@ -24,8 +29,12 @@ export interface SessionHost {
  */
 export async function runSession(host: SessionHost): Promise<never> {
   if (host.stage === 'sync') await host.activities.beginSync(host.work);
-  await together([() => follow(host), () => build(host)]);
+  await together([() => follow(host), () => build(host), () => look(host)]);
   throw new Error('a session ended by itself');
+}
+
+async function look({ activities, saw, stageNow }: SessionHost): Promise<never> {
+  return observe(activities, saw, () => stageNow() === 'routine');
 }
 
 /** Stores the oplog of the source, from before the first document is copied. */

@@ -26,6 +26,8 @@ export interface LifeboatOptions {
   readonly sourceMembers?: number;
   /** Given to the worker. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Keys of the section `daemon` of the configuration, beside its id. */
+  readonly daemon?: object;
 }
 
 export interface TestLifeboat extends AsyncDisposable {
@@ -87,6 +89,7 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
         daemon: {
           id: 'test-daemon',
           ...(options.mongod ? { mongod: { [options.mongod.major]: options.mongod.path } } : {}),
+          ...options.daemon,
         },
         blockstore: { uri: storeSet.uri },
         deployments: Object.fromEntries(entries),
