@@ -28,6 +28,9 @@ export function detailsOf(deployment: string, life: Lifecycle): string {
     const { code, message, fix, since } = life.problem;
     lines.push(`**${code}** since ${since}: ${message}. ${fix}`);
   }
+  for (const { code, message, fix, since } of life.warnings) {
+    lines.push(`Warning **${code}** since ${since}: ${message}. ${fix}`);
+  }
   return lines.join('\n\n');
 }
 

@@ -1,5 +1,6 @@
 /** What a backup does while it runs: the initial sync, then routine operation, until it is cancelled. */
 import type { DaemonActivities, MemberWork, SyncStage } from '../activities/types.ts';
+import type { Problem } from '../shared/messages.ts';
 import type { Optime } from '../shared/optime.ts';
 import { failureOf, isKind } from './failures.ts';
 import { together } from './scopes.ts';
@@ -15,7 +16,11 @@ export interface SessionHost {
   /** Called when it has come further; resolves when that is recorded. */
   readonly reached: (stage: SyncStage) => Promise<void>;
   /** Called after each slice of work with what it brought. */
-  readonly sliceDone: (brought: { readonly seen?: Optime | null; readonly applied?: Optime }) => void;
+  readonly sliceDone: (brought: {
+    readonly seen?: Optime | null;
+    readonly applied?: Optime;
+    readonly warnings?: readonly Problem[] | null;
+  }) => void;
 }
 
 /**
@@ -31,8 +36,8 @@ export async function runSession(host: SessionHost): Promise<never> {
 /** Stores the oplog of the source, from before the first document is copied. */
 async function follow({ activities, work, sliceDone }: SessionHost): Promise<never> {
   for (;;) {
-    const { through } = await activities.tailOplog(work);
-    sliceDone({ seen: through });
+    const { through, warnings } = await activities.tailOplog(work);
+    sliceDone({ seen: through, warnings });
   }
 }
 
