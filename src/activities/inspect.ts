@@ -26,8 +26,8 @@ export async function claimInspection(ctx: StepContext, daemon: Daemon, deployme
 }
 
 /**
- * Looks at the stores and, if one is named, at a deployment. It ends within about half a minute whatever does not answer,
- * and writes nothing.
+ * Looks at the stores and, if one is named, at a deployment. It ends within about half a minute whatever does not answer.
+ * It writes nothing but the probe of the stores.
  * @throws the signal's reason when it is aborted
  */
 export async function inspect(ctx: StepContext, daemon: Daemon, deployment: string | null): Promise<Inspection> {
@@ -44,7 +44,7 @@ export async function inspect(ctx: StepContext, daemon: Daemon, deployment: stri
   const opened = source && 'value' in source ? source.value : undefined;
   try {
     const [inStores, ofDeployment] = await Promise.all([
-      'error' in stores ? refused('blockstore', stores.error) : checkStores(stores.value, opened, signal),
+      'error' in stores ? refused('blockstore', stores.error) : checkStores(stores.value, opened, true, signal),
       deployment === null || !source ? [] : checksOf(ctx, daemon, deployment, source, stores),
     ]);
     const checks = [checkOf(inStores, null), ...ofDeployment.map((finding) => checkOf(finding, deployment))];

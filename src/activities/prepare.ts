@@ -73,7 +73,7 @@ async function preflight(
   const wishes = await daemon.deployment(source.name);
   const machine = daemon.machine(source.name);
   const [inStores, ofDeployment] = await Promise.all([
-    checkStores(stores, source, ctx.signal),
+    checkStores(stores, source, true, ctx.signal),
     checkDeployment({ source, wishes, machine, begun }, ctx.signal),
   ]);
   const findings = [inStores, ...ofDeployment];

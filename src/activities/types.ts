@@ -89,7 +89,7 @@ export interface DaemonActivities {
     request: RestoreWork & { readonly state: 'failed' | 'cancelled'; readonly problem: Problem | null },
   ): Promise<void>;
   verifySnapshot(request: { readonly snapshot: string }): Promise<VerifyResult>;
-  /** Looks at the stores and, if one is named, at a deployment, from this daemon's machine. Writes nothing. */
+  /** Looks at the stores and, if one is named, at a deployment, from this daemon's machine. */
   inspect(request: { readonly deployment: string | null }): Promise<Inspection>;
 }
 

@@ -161,6 +161,12 @@ export interface CounterRecord {
   readonly value: number;
 }
 
+/** `probes`, in each of the three databases: that a majority takes writes was last seen then. */
+export interface ProbeRecord {
+  readonly _id: 'preflight';
+  readonly at: Date;
+}
+
 // ---- blockstore database: blocks and manifests ------------------------------------------------------------------
 
 /** `blocks`: one distinct piece of at most `blockSize` bytes. */

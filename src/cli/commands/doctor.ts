@@ -160,7 +160,7 @@ async function checkFromHere(context: CliContext, name: string | undefined): Pro
   const found = await inTime(look, async (limited) => {
     const stores = await openStores(await storeUris(context), 'lifeboat doctor');
     try {
-      const blockstore = await checkStores(stores, undefined, limited);
+      const blockstore = await checkStores(stores, undefined, false, limited);
       const daemons = name === undefined ? silentDaemons(await stores.now(), await listDaemons(stores)) : [];
       return { blockstore, daemons };
     } finally {
