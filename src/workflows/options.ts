@@ -43,6 +43,8 @@ const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   tailOplog: { startToCloseTimeout: '1 hour', summary: 'follow the oplog of the source' },
   watchOplog: {
     startToCloseTimeout: '1 hour',
+    // While it waits, a history that is long enough would not be handed over.
+    scheduleToStartTimeout: SOON,
     cancellationType: 'TRY_CANCEL',
     summary: 'watch how far back the oplog reaches',
   },

@@ -109,7 +109,8 @@ async function whenUnderWay(
 /** Tells what keeps a backup from getting under way, if that is known. */
 async function noteTrouble(context: CliContext, name: string): Promise<void> {
   const status = await withStores(context, (stores) => readStatus(stores, name)).catch(() => undefined);
-  if (status?.problem) context.note(`It is tried again and again: ${status.problem.code} ${status.problem.message}`);
+  if (status?.problem && !status.problem.warning)
+    context.note(`It is tried again and again: ${status.problem.code} ${status.problem.message}`);
 }
 
 const QUERY_TIMEOUT_MS = 4_000;
@@ -270,7 +271,10 @@ function statusText(status: BackupStatus): string {
       ['phase', phase],
       ['last snapshot', lastSnapshot ? `${lastSnapshot.id}, ${bytes(lastSnapshot.logicalBytes)}` : 'none yet'],
       ['restorable', restorableText(restorable)],
-      ['problem', problem && `${problem.code} ${problem.message} (since ${time(problem.since)})`],
+      [
+        problem?.warning ? 'warning' : 'problem',
+        problem && `${problem.code} ${problem.message} (since ${time(problem.since)})`,
+      ],
       ['remedy', problem?.fix],
     ]),
     table(
