@@ -10,7 +10,7 @@ import tseslint from 'typescript-eslint';
 const layers = [
   ['shared', 'host', 'bson', 'mongo', 'mongod', 'stores'],
   ['source', 'syncstore', 'oplogstore', 'head', 'blockstore', 'restore'],
-  ['steps', 'status'],
+  ['steps', 'status', 'preflight'],
   ['activities', 'metrics'],
 ];
 const edges = [

@@ -52,7 +52,6 @@ const refused: readonly (readonly [words: string, kind: ErrorName, message: RegE
   ['restore shop --snapshot a --to dir:/x --dry-run', 'NotBuiltYet', /--dry-run/],
   ['restore shop --snapshot a --to dir:/x --member s', 'NotBuiltYet', /--member/],
   ['snapshots delete a', 'NotBuiltYet', /snapshots delete/],
-  ['doctor', 'NotBuiltYet', /doctor/],
   ['groom --dry-run', 'NotBuiltYet', /groom/],
   ['schedules set shop --snapshot-every 6h', 'NotBuiltYet', /schedules set/],
   ['schedules pause shop', 'NotBuiltYet', /schedules pause/],

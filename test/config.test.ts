@@ -57,6 +57,8 @@ deployments:
   shop:
     uri: mongodb://db1,db2/?replicaSet=shop
     readFrom: secondary
+    minOplogWindow: 90m
+    allowUnverifiedVersion: true
     pointInTime: { window: 90m }
   shop-2: { uri: "\${B}", pointInTime: { window: 0 } }
 `,
@@ -84,9 +86,20 @@ deployments:
           source: { uri: 'mongodb://db1,db2/?replicaSet=shop' },
           readFrom: 'secondary',
           pointInTimeWindowMs: 5_400_000,
+          minOplogWindowMs: 5_400_000,
+          allowUnverifiedVersion: true,
         },
       ],
-      ['shop-2', { source: { uri: '${B}' }, readFrom: 'secondaryPreferred', pointInTimeWindowMs: 0 }],
+      [
+        'shop-2',
+        {
+          source: { uri: '${B}' },
+          readFrom: 'secondaryPreferred',
+          pointInTimeWindowMs: 0,
+          minOplogWindowMs: 10_800_000,
+          allowUnverifiedVersion: false,
+        },
+      ],
     ]),
   );
 });
@@ -165,6 +178,18 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
     '1:49',
     /one of primary, primaryPreferred/,
   ],
+  [
+    'a window without a unit',
+    'deployments: { a: { uri: mongodb://h, minOplogWindow: 3 } }',
+    '1:55',
+    /has no unit: write a duration/,
+  ],
+  [
+    'a permission that is neither yes nor no',
+    'deployments: { a: { uri: mongodb://h, allowUnverifiedVersion: 7.0 } }',
+    '1:63',
+    /must be true or false/,
+  ],
   ['a name in capitals', 'deployments:\n  Shop: { uri: mongodb://h }\n', '2:3', /must be a name of a-z, 0-9/],
   ['a version that is none', 'daemon: { mongod: { six: /m } }', '1:21', /major version in quotes/],
   ['a daemon id with a blank', 'daemon: { id: my host }', '1:15', /letters, digits/],
@@ -190,7 +215,6 @@ const unbuilt: readonly (readonly [key: string, source: string, at: `${number}:$
   ['groom', 'limits: {}\ngroom: { whenLivingBelow: 0.9 }\n', '2:1'],
   ['deployments.a.snapshots', 'deployments:\n  a:\n    uri: mongodb://h\n    snapshots: { every: 6h }\n', '4:5'],
   ['deployments.a.exclude', 'deployments:\n  a:\n    uri: mongodb://h\n    exclude: ["logs.*"]\n', '4:5'],
-  ['deployments.a.minOplogWindow', 'deployments:\n  a:\n    uri: mongodb://h\n    minOplogWindow: 3h\n', '4:5'],
   ['deployments.a.members', 'deployments:\n  a: { uri: mongodb://h, members: { s1: {} } }\n', '2:26'],
 ];
 

@@ -11,6 +11,7 @@ import { deploymentUri, unknownDeployment } from '../config/uris.ts';
 import { Metrics } from '../metrics/registry.ts';
 import { mongodFor } from '../mongod/binary.ts';
 import { Arrivals } from '../oplogstore/arrivals.ts';
+import type { Machine } from '../preflight/deployment.ts';
 import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { MemberClaim } from '../shared/messages.ts';
 import { daemonTaskQueue } from '../shared/names.ts';
@@ -179,6 +180,22 @@ export class Daemon {
       return new LifeboatError('AccessLapsed', error.message, { cause: error });
     }
     return error;
+  }
+
+  /** The machine that the heads of a deployment are on, for the checks. */
+  machine(name: string): Machine {
+    const dataDir = this.#dataDir.path;
+    return { dataDir, heads: join(dataDir, 'heads', name), mongodFor: (version) => this.mongodFor(version) };
+  }
+
+  /**
+   * A source that nobody else uses, whom the caller closes.
+   * @throws LifeboatError what openSource throws
+   */
+  async openSource(name: string): Promise<Source> {
+    const { readFrom } = await this.deployment(name);
+    const { env, commands } = this.#options;
+    return openSource({ name, uri: await deploymentUri(await this.config(), name, env, commands), readFrom });
   }
 
   /** The path of a mongod that opens files of mongod `version`. */

@@ -12,6 +12,7 @@ import { restoreDirectory } from '../steps/restore-directory.ts';
 import { tailOplog } from '../steps/tail-oplog.ts';
 import { takeSnapshot } from '../steps/take-snapshot.ts';
 import { verifySnapshot } from '../steps/verify-snapshot.ts';
+import { watchOplog } from '../steps/watch-oplog.ts';
 import { claimBackup, claimDaemon, claimHead, fenceOf } from '../stores/claims.ts';
 import { readMember } from '../stores/members.ts';
 import type { ProgressSource } from './boards.ts';
@@ -20,7 +21,8 @@ import { discardIncarnation } from './discard.ts';
 import { allOf, asActivity, workflowAtHand, type EdgeObserver } from './edge.ts';
 import { counting, errorLabels, labelsOf, NO_MEMBER, type MemberLabels } from './counting.ts';
 import { headWhileRoutine } from './routine-head.ts';
-import { writePhase } from './phases.ts';
+import { claimInspection, inspect } from './inspect.ts';
+import { shownProblem, writePhase } from './phases.ts';
 import { prepareMember } from './prepare.ts';
 import { abandonRestore, requireSnapshotOf } from './restores.ts';
 import type { DaemonActivities, MemberWork, SharedActivities } from './types.ts';
@@ -34,7 +36,8 @@ export function createSharedActivities(daemon: Daemon): SharedActivities {
     claim: (request) =>
       asActivity(
         daemon.logger,
-        async () => {
+        async (ctx) => {
+          if (request.purpose === 'inspect') return claimInspection(ctx, daemon, request.deployment);
           const stores = await daemon.stores();
           switch (request.purpose) {
             case 'backup':
@@ -119,10 +122,21 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
     }),
     tailOplog: ofBackup('tailOplog', async (ctx, { deployment, member }: MemberWork) => {
       const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
-      const parts = { stores, source, fence: fenceOf(member), arrivals: daemon.arrivals(member.key) };
-      const { through } = await tailOplog(ctx, parts, { maxMs: slices.follow });
-      return { through: through?.ts ?? null };
+      const { minOplogWindowMs } = await daemon.deployment(deployment);
+      const arrivals = daemon.arrivals(member.key);
+      const parts = { stores, source, fence: fenceOf(member), arrivals, minOplogWindowMs };
+      const { through, warnings } = await tailOplog(ctx, parts, { maxMs: slices.follow });
+      return { through: through?.ts ?? null, warnings: warnings?.map(shownProblem) ?? null };
     }),
+    // Nothing of it is a trouble of the backup, which rests.
+    watchOplog: ({ deployment, member }) =>
+      asActivity(logger, async (ctx) => {
+        const { minOplogWindowMs: leastMs } = await daemon.deployment(deployment);
+        const watch = { stores: await daemon.stores(), fence: fenceOf(member), leastMs };
+        const source = () => daemon.source(deployment);
+        const warnings = await watchOplog(ctx, watch, source, { maxMs: slices.follow });
+        return { warnings: warnings.map(shownProblem) };
+      }),
     applyEntries: withProgress('applyEntries', async (ctx, { deployment, member, toStop }) => {
       const stores = await daemon.stores();
       const fence = fenceOf(member);
@@ -180,6 +194,7 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
 
     observe: ({ shown, maxMs }) =>
       asActivity(logger, (ctx) => daemon.sights.next(workflowAtHand(), shown, maxMs, ctx.signal)),
+    inspect: ({ deployment }) => asActivity(logger, (ctx) => inspect(ctx, daemon, deployment)),
   };
 }
 

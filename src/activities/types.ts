@@ -4,6 +4,7 @@
  */
 import type {
   Claim,
+  Inspection,
   MemberClaim,
   Phase,
   Problem,
@@ -16,12 +17,14 @@ import type { Optime } from '../shared/optime.ts';
 
 /**
  * `backup`: a run of the lifecycle, which raises the epoch; `replace` starts over (see BackupClaimRequest).
- * `head`: work on the head of a backup in routine operation. `anywhere`: work that any daemon can do.
+ * `head`: work on the head of a backup in routine operation. `anywhere`: work that any daemon can do. `inspect`: looking
+ * at a deployment from the daemon that owns it, else from any; it needs no store.
  */
 export type ClaimRequest =
   | { readonly purpose: 'backup'; readonly deployment: string; readonly replace?: string }
   | { readonly purpose: 'head'; readonly deployment: string }
-  | { readonly purpose: 'anywhere'; readonly daemon?: string };
+  | { readonly purpose: 'anywhere'; readonly daemon?: string }
+  | { readonly purpose: 'inspect'; readonly deployment: string | null };
 
 /** The only activity of the shared task queue. */
 export interface SharedActivities {
@@ -50,6 +53,7 @@ export type SyncStage = 'sync' | 'first-snapshot' | 'routine';
 export interface Prepared {
   readonly member: MemberClaim;
   readonly stage: SyncStage;
+  readonly warnings: readonly Problem[];
 }
 
 /** What the other activities of a workflow are seen to do: what people wait for first, and the oldest trouble that passes by itself. */
@@ -71,8 +75,12 @@ export interface DaemonActivities {
   beginSync(work: MemberWork): Promise<void>;
   copySource(work: MemberWork): Promise<{ readonly finished: boolean }>;
   buildHead(work: MemberWork): Promise<{ readonly finished: boolean }>;
-  /** Follows the source for one slice of time. */
-  tailOplog(work: MemberWork): Promise<{ readonly through: Optime | null }>;
+  /** Follows the source for one slice of time. `warnings`: all there are, or null when that was not looked at. */
+  tailOplog(
+    work: MemberWork,
+  ): Promise<{ readonly through: Optime | null; readonly warnings: readonly Problem[] | null }>;
+  /** Watches the oplog for one slice of time while nothing is read; returns all warnings there are. */
+  watchOplog(work: MemberWork): Promise<{ readonly warnings: readonly Problem[] }>;
   /** Applies what is stored for one slice of time; with `toStop`, no further than the stop point of the initial sync. */
   applyEntries(
     work: MemberWork & { readonly toStop: boolean },
@@ -90,6 +98,8 @@ export interface DaemonActivities {
   verifySnapshot(request: { readonly snapshot: string }): Promise<VerifyResult>;
   /** What the workflow's other activities do after `maxMs`, or sooner when that is no longer what `shown` says. */
   observe(request: { readonly shown: Sight | null; readonly maxMs: number }): Promise<Sight>;
+  /** Looks at the stores and, if one is named, at a deployment, from this daemon's machine. */
+  inspect(request: { readonly deployment: string | null }): Promise<Inspection>;
 }
 
 export interface RestoreWork {

@@ -102,6 +102,13 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
     .action(() => choose(async (context) => (await import('./commands/servers.ts')).runWorkerHere(context)));
   help(worker, 'worker --config /etc/lifeboat.yaml');
 
+  const doctor = program
+    .command('doctor')
+    .description('check everything that a backup needs, within a minute')
+    .argument('[name]', 'the deployment; without it, all of them', deploymentName)
+    .action((name) => choose(async (context) => (await import('./commands/doctor.ts')).examine(context, name)));
+  help(doctor, 'doctor shop', `${temporal} A worker, if one answers, looks from its own machine.`);
+
   addDeployments();
   addBackup();
   addSnapshots();
@@ -305,12 +312,6 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
   }
 
   function addUnbuilt(): void {
-    const doctor = program
-      .command('doctor')
-      .description('check everything a backup needs (not built yet)')
-      .argument('[name]', 'the deployment', deploymentName)
-      .action(() => choose(notBuiltYet('doctor')));
-    help(doctor, 'doctor shop');
     const groom = program
       .command('groom')
       .description('reclaim blocks that no snapshot refers to (not built yet)')

@@ -14,7 +14,7 @@ const ANSWER_TIMEOUT_MS = 9_500;
  * is what a worker goes by.
  * @throws LifeboatError `NoStore` when there is none; `SecretMissing`, `StoreBadUri`, what `loadConfig` throws
  */
-async function storeUris(context: CliContext): Promise<StoreUris> {
+export async function storeUris(context: CliContext): Promise<StoreUris> {
   const configured = await configuredStores(await context.config(), context.env);
   const blockstore =
     configured.blockstore ??

@@ -21,6 +21,10 @@ export interface DeploymentConfig {
   readonly readFrom: ReadFrom;
   /** How long entries are kept after they were applied, in milliseconds; 0 keeps none. */
   readonly pointInTimeWindowMs: number;
+  /** How far back the oplog of the source is to reach at least, in milliseconds; 0 asks for nothing. */
+  readonly minOplogWindowMs: number;
+  /** Whether a source of a version that the tests do not run is backed up all the same. */
+  readonly allowUnverifiedVersion: boolean;
 }
 
 export interface Config {
@@ -57,6 +61,7 @@ const defaults = {
   slicesInFlight: 4,
   readFrom: 'secondaryPreferred',
   pointInTimeWindowMs: 24 * 3_600_000,
+  minOplogWindowMs: 3 * 3_600_000,
 } as const satisfies Record<string, number | ReadFrom>;
 
 /** mongod refuses a smaller cache. */
@@ -153,7 +158,8 @@ const listenAddress = text('host:port, such as "127.0.0.1:9464"').regex(
 const deployment = section({
   ...uriSource,
   readFrom: z.enum(READ_FROM, { error: `must be one of ${READ_FROM.join(', ')}` }).optional(),
-  minOplogWindow: notBuiltYet,
+  minOplogWindow: duration.optional(),
+  allowUnverifiedVersion: z.boolean({ error: 'must be true or false' }).optional(),
   snapshots: notBuiltYet,
   pointInTime: section({ window: duration.optional() }).optional(),
   exclude: notBuiltYet,
@@ -261,6 +267,8 @@ export function configOf(file: string, written: ConfigFile, absolute: (path: str
           source: sourceOf(entry),
           readFrom: entry.readFrom ?? defaults.readFrom,
           pointInTimeWindowMs: entry.pointInTime?.window ?? defaults.pointInTimeWindowMs,
+          minOplogWindowMs: entry.minOplogWindow ?? defaults.minOplogWindowMs,
+          allowUnverifiedVersion: entry.allowUnverifiedVersion ?? false,
         },
       ]),
     ),

@@ -173,6 +173,31 @@ const kinds = {
     fix: 'Correct tls, tlsCAFile and tlsCertificateKeyFile in the URI of the deployment, or the certificate of the server; docs/access.md has an example.',
   },
 
+  OplogWindowTooShort: {
+    code: 'LB2013',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Enlarge the oplog with replSetResizeOplog, or have it keep entries for longer with minRetentionHours; deployments.NAME.minOplogWindow says what is asked for.',
+  },
+  OplogRunningOut: {
+    code: 'LB2014',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Let the backup go on (`lifeboat backup resume NAME` if it is paused) or enlarge the oplog with replSetResizeOplog, before entries are lost that only a resync makes up for.',
+  },
+  VersionUnverified: {
+    code: 'LB2015',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Set deployments.NAME.allowUnverifiedVersion: true to back it up all the same, and restore a snapshot as a trial.',
+  },
+  MemberNotHealthy: {
+    code: 'LB2016',
+    owner: 'operator',
+    retryable: false,
+    fix: 'See to the members named; the backup reads from the others.',
+  },
+
   // 3: the stores
   StoreUnavailable: {
     code: 'LB3001',
@@ -332,6 +357,19 @@ const kinds = {
     owner: 'operator',
     retryable: false,
     fix: 'The daemon no longer has the data of the head. Run `lifeboat backup resync NAME`; its snapshots stay.',
+  },
+
+  DiskTooSmall: {
+    code: 'LB4012',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Free space on the disk of daemon.dataDir, or name a dataDir on a larger one: a head takes about as much as its source.',
+  },
+  OpenFilesTooFew: {
+    code: 'LB4013',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Raise the limit of open files of the worker (ulimit -n, or LimitNOFILE of its service): mongod keeps a file open for each collection and each index.',
   },
 
   // 5: snapshots

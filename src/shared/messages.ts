@@ -17,6 +17,53 @@ export interface Problem {
   readonly message: string;
   readonly fix: string;
   readonly since: string;
+  /** There on what stops nothing yet, and goes away by itself once it is no longer so. */
+  readonly warning?: true;
+}
+
+/** `configuration` and the rest: what `lifeboat doctor` looks at. */
+export const CHECK_NAMES = [
+  'configuration',
+  'temporal',
+  'blockstore',
+  'daemon',
+  'source',
+  'privileges',
+  'oplog-window',
+  'mongod',
+  'disk',
+  'open-files',
+  'point-in-time',
+] as const;
+export type CheckName = (typeof CHECK_NAMES)[number];
+
+/** One thing that was looked at. */
+export interface Check {
+  readonly name: CheckName;
+  /** Null: of all of them. */
+  readonly deployment: string | null;
+  /** True unless it is `failed` or `unknown`. */
+  readonly ok: boolean;
+  /** `warning`: it works, and may not for long. `unknown`: it could not be looked at. */
+  readonly level: 'passed' | 'warning' | 'failed' | 'unknown';
+  readonly detail: string;
+  /** What to do, where there is something to be done. */
+  readonly fix: string | null;
+  /** `LB` and four digits, where the error table has it. */
+  readonly code: string | null;
+}
+
+/** What a daemon found that looked at its stores and a deployment. */
+export interface Inspection {
+  readonly daemon: string;
+  readonly host: string;
+  readonly checks: readonly Check[];
+}
+
+/** Which daemon the workflow `doctor` asked, and what it found; null when it does not answer. */
+export interface DoctorAnswer {
+  readonly daemon: string;
+  readonly inspection: Inspection | null;
 }
 
 /** How far a stage is. `perSecond` counts units; `etaSeconds` is null while the end cannot be told. */
@@ -100,6 +147,10 @@ export interface RestoreSummary {
 
 export interface BackupInput {
   readonly deployment: string;
+}
+export interface DoctorInput {
+  /** Without it, what all deployments need. */
+  readonly deployment?: string;
 }
 export interface SnapshotInput {
   readonly deployment: string;

@@ -16,6 +16,7 @@ import type { Stores } from '../stores/connect.ts';
 import type { MemberRecord } from '../stores/records.ts';
 import { copyIdentity, type CopyIdentity } from './copy-identity.ts';
 import { lastWrite } from './positions.ts';
+import { requireRoles } from './privileges.ts';
 import { ReadPace, type ReadLimit } from './read-pace.ts';
 import { directUri, isDirect } from './uri.ts';
 
@@ -107,8 +108,8 @@ export async function openSource(options: SourceOptions): Promise<Source> {
   try {
     await client.connect();
     requireDataMember(name, await client.db('admin').command({ hello: 1 }, ANY_MEMBER));
+    await requireRoles(name, client);
     const identity = await identify(name, client);
-    await requirePrivileges(client);
     return {
       name,
       client,
@@ -208,14 +209,6 @@ async function identify(name: string, client: MongoClient): Promise<SourceIdenti
   };
 }
 
-/** Reads one thing that each of the two roles allows, so that a missing one is found before hours of copying. */
-async function requirePrivileges(client: MongoClient): Promise<void> {
-  const one = { limit: 1, singleBatch: true, projection: { _id: 1 } };
-  await client.db('local').command({ find: 'oplog.rs', ...one, projection: { ts: 1 } }, ANY_MEMBER);
-  await client.db('config').command({ find: 'transactions', ...one }, ANY_MEMBER);
-  await client.db('admin').command({ listDatabases: 1, nameOnly: true }, ANY_MEMBER);
-}
-
 interface PinContext extends Pick<Source, 'name' | 'client' | 'identity'> {
   readonly uri: string;
 }
@@ -293,7 +286,10 @@ function requireSameSet(name: string, found: string, expected: string): void {
  * Refuses stores on the source's own set: their entries would feed themselves.
  * @throws LifeboatError `StoreOnSource`
  */
-export function refuseStoreOnSource(source: Source, stores: Pick<Stores, 'replicaSetIds'>): void {
+export function refuseStoreOnSource(
+  source: Pick<Source, 'name' | 'identity'>,
+  stores: Pick<Stores, 'replicaSetIds'>,
+): void {
   if (!stores.replicaSetIds.includes(source.identity.replicaSetId)) return;
   throw new LifeboatError('StoreOnSource', `a store is on the replica set of ${source.name} itself`);
 }

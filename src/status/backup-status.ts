@@ -3,7 +3,7 @@ import { listSnapshots } from '../blockstore/snapshots.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromTimestamp } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
-import type { BackupStatus, MemberStatus, Problem, Progress, SnapshotSummary } from '../shared/messages.ts';
+import type { BackupStatus, MemberStatus, Phase, Problem, Progress, SnapshotSummary } from '../shared/messages.ts';
 import { compareOptimes } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { DeploymentRecord, MemberRecord, StoredProblem } from '../stores/records.ts';
@@ -51,7 +51,7 @@ export function statusOf(
     members: members.map(memberStatusOf),
     lastSnapshot: snapshots.at(-1) ?? null,
     restorable: snapshots.map(({ optime }) => ({ from: optime, to: optime })),
-    problem: record.problem === null ? null : problemOf(record.problem),
+    problem: record.problem === null ? oldestWarning(record.phase, members) : problemOf(record.problem),
   };
 }
 
@@ -77,6 +77,14 @@ export function lagSeconds({ seen, head }: MemberRecord): number | null {
 function progressOf({ stage, done, total, unit, perSecond, etaSeconds, limitPerSecond }: Progress): Progress {
   const limited = limitPerSecond === undefined ? {} : { limitPerSecond };
   return { stage, done, total, unit, perSecond, etaSeconds, ...limited };
+}
+
+/** The warning that has been there for longest. A backup that is over, or begins anew, has none. */
+function oldestWarning(phase: Phase, members: readonly MemberRecord[]): Problem | null {
+  if (phase === 'stopped' || phase === 'resync-needed') return null;
+  const all = members.flatMap(({ warnings }) => warnings);
+  const [oldest] = all.toSorted((a, b) => a.since.getTime() - b.since.getTime());
+  return oldest ? { ...problemOf(oldest), warning: true } : null;
 }
 
 function problemOf({ code, message, fix, since }: StoredProblem): Problem {

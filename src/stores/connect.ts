@@ -53,6 +53,8 @@ export interface Stores {
   readonly sliceParts: Collection<PartRecord>;
   readonly batches: Collection<BatchRecord>;
   readonly batchParts: Collection<PartRecord>;
+  /** Blockstore, sync store and oplog store. */
+  readonly databases: readonly Db[];
   /** `replicaSetId`s of the sets that hold the stores, hex, to refuse a store on the source's own set. */
   readonly replicaSetIds: readonly string[];
   /**
@@ -163,6 +165,7 @@ function collections(
     sliceParts: sync.collection('sliceParts'),
     batches: oplog.collection('batches'),
     batchParts: oplog.collection('batchParts'),
+    databases: [state, sync, oplog],
     replicaSetIds,
     async now() {
       try {

@@ -38,6 +38,8 @@ export interface BackupState extends BackupInput {
 const EFFECT_TIMEOUT = '30 seconds';
 /** Between two claims that were lost at once, so that two rivals do not spin. */
 const RECLAIM_PAUSE = '5 seconds';
+/** Between two watches of the oplog, when the first could not be kept. */
+const WATCH_PAUSE = '10 minutes';
 /** Indexes are not built twice for the sake of a shorter history, up to this many events. The server ends it at 51,200. */
 const MAX_HISTORY_TO_FINISH = 20_000;
 
@@ -162,12 +164,13 @@ class BackupRun {
   }
 
   status(): LifecycleStatus {
-    const { since, reason, claim, seen, applied } = this.#life;
+    const { since, reason, claim, seen, applied, warnings } = this.#life;
     return {
       deployment: this.#deployment,
       ...this.answer(),
       since,
       reason,
+      warnings,
       daemon: claim?.daemon ?? null,
       member: claim?.member?.member ?? null,
       seen,
@@ -261,8 +264,7 @@ class BackupRun {
       case 'work':
         return this.session();
       case 'wait':
-        // Until a command cancels it. Rejected and repeated commands lengthen the history too.
-        return condition(() => workflowInfo().continueAsNewSuggested);
+        return this.rest();
     }
   }
 
@@ -323,12 +325,35 @@ class BackupRun {
         this.show();
         if (this.historyIsLong()) this.#scope?.cancel();
       },
-      sliceDone: ({ seen, applied }) => {
-        this.#life = { ...this.#life, seen: seen ?? this.#life.seen, applied: applied ?? this.#life.applied };
+      sliceDone: ({ seen, applied, warnings }) => {
+        const life = this.#life;
+        this.#life = {
+          ...life,
+          seen: seen ?? life.seen,
+          applied: applied ?? life.applied,
+          warnings: warnings ?? life.warnings,
+        };
         this.show();
         if (this.historyIsLong()) this.#scope?.cancel();
       },
     });
+  }
+
+  /** Until a command cancels it. Rejected and repeated commands lengthen the history too. */
+  async rest(): Promise<void> {
+    const work = this.work();
+    while (work && lifecycle.isFallingBehind(this.#life) && !workflowInfo().continueAsNewSuggested) {
+      try {
+        const { warnings } = await this.activities().watchOplog(work);
+        this.#life = { ...this.#life, warnings };
+        this.show();
+      } catch (error) {
+        // A watch that cannot be kept is no problem of a backup that rests: what ails it shows when it goes on.
+        if (isCancellation(error) || !failureOf(error)) throw error;
+        await condition(() => workflowInfo().continueAsNewSuggested, WATCH_PAUSE);
+      }
+    }
+    await condition(() => workflowInfo().continueAsNewSuggested);
   }
 
   historyIsLong(): boolean {

@@ -29,6 +29,7 @@ export function detailsOf(deployment: string, life: Lifecycle, seen: Seen | null
   return paragraphs([
     `**${deployment}**: **${phase}** since ${time(life.since)}. ${meanings[phase]}`,
     problem && problemText(problem),
+    ...life.warnings.map((warning) => `Warning: ${problemText(warning)}`),
     seen && sightText(seen, phase === 'initial-sync'),
     positionOf(life),
     reason === null ? null : `Reason given: ${reason}`,

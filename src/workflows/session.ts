@@ -1,5 +1,6 @@
 /** What a backup does while it runs: the initial sync, then routine operation, until it is cancelled. */
 import type { DaemonActivities, MemberWork, Sight, SyncStage } from '../activities/types.ts';
+import type { Problem } from '../shared/messages.ts';
 import type { Optime } from '../shared/optime.ts';
 import { failureOf, isKind } from './failures.ts';
 import { observe } from './observing.ts';
@@ -20,7 +21,11 @@ export interface SessionHost {
   /** Called now and then with what goes on. */
   readonly saw: (sight: Sight) => void;
   /** Called after each slice of work with what it brought. */
-  readonly sliceDone: (brought: { readonly seen?: Optime | null; readonly applied?: Optime }) => void;
+  readonly sliceDone: (brought: {
+    readonly seen?: Optime | null;
+    readonly applied?: Optime;
+    readonly warnings?: readonly Problem[] | null;
+  }) => void;
 }
 
 /**
@@ -40,8 +45,8 @@ async function look({ activities, saw, stageNow }: SessionHost): Promise<never> 
 /** Stores the oplog of the source, from before the first document is copied. */
 async function follow({ activities, work, sliceDone }: SessionHost): Promise<never> {
   for (;;) {
-    const { through } = await activities.tailOplog(work);
-    sliceDone({ seen: through });
+    const { through, warnings } = await activities.tailOplog(work);
+    sliceDone({ seen: through, warnings });
   }
 }
 

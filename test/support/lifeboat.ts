@@ -24,6 +24,8 @@ export interface LifeboatOptions {
   readonly mongod?: { readonly path: string; readonly major: string };
   /** Members of the source's replica set; one when left out. */
   readonly sourceMembers?: number;
+  /** Of each member of the source, such as `--oplogSize`. */
+  readonly sourceArgs?: readonly string[];
   /** Given to the worker. */
   readonly env?: Readonly<Record<string, string>>;
   /** Keys of the section `daemon` of the configuration, beside its id. */
@@ -64,6 +66,7 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
         members: options.sourceMembers ?? 1,
         setParameters: { enableTestCommands: options.testCommands ?? false },
         ...(options.mongod ? { binary: options.mongod.path } : {}),
+        extraArgs: options.sourceArgs ?? [],
       }),
     );
     const storeSet = stack.use(await startReplicaSet({ name: 'blocks' }));

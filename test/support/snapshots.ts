@@ -162,6 +162,8 @@ export async function claimedMember(
     head: null,
     seen: null,
     progress: null,
+    oplog: null,
+    warnings: [],
   });
   return { stores, fence: { key, incarnation, epoch: 1 }, deployment, member: 'rs0', source, daemon: 'd1' };
 }

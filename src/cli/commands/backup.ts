@@ -129,7 +129,8 @@ async function whenUnderWay(
 /** Tells what keeps a backup from getting under way, if that is known. */
 async function noteTrouble(context: CliContext, name: string): Promise<void> {
   const status = await withStores(context, (stores) => readStatus(stores, name)).catch(() => undefined);
-  if (status?.problem) context.note(`It is tried again and again: ${status.problem.code} ${status.problem.message}`);
+  if (status?.problem && !status.problem.warning)
+    context.note(`It is tried again and again: ${status.problem.code} ${status.problem.message}`);
 }
 
 const QUERY_TIMEOUT_MS = 4_000;
@@ -313,9 +314,9 @@ export function statusText(status: BackupStatus, screen: Pick<Screen, 'paint' | 
       ['last snapshot', lastSnapshot ? snapshotText(lastSnapshot) : 'none yet'],
       ['restorable', restorableText(restorable)],
       [
-        'problem',
+        problem?.warning ? 'warning' : 'problem',
         problem &&
-          `${screen.paint('red', problem.code)} ${problem.message} (since ${time(problem.since)}, ${ago(problem.since)})`,
+          `${screen.paint(problem.warning ? 'yellow' : 'red', problem.code)} ${problem.message} (since ${time(problem.since)}, ${ago(problem.since)})`,
       ],
       ['what to do', problem?.fix],
     ]),
