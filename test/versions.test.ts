@@ -50,7 +50,6 @@ for (const name of OTHER_VERSIONS) {
 }
 
 for (const [name, older] of [
-  ['4.4', '4.2'],
   ['5.0', '4.4'],
   ['6.0.27', '5.0'],
 ] as const) {
