@@ -9,7 +9,7 @@ import tseslint from 'typescript-eslint';
 /** Each layer with the layers above it, which it must not import. */
 const layers = [
   ['shared', 'host', 'bson', 'mongo', 'mongod', 'stores'],
-  ['source', 'syncstore', 'oplogstore', 'head', 'blockstore', 'restore'],
+  ['source', 'syncstore', 'oplogstore', 'head', 'validation', 'blockstore', 'restore'],
   ['steps', 'status', 'preflight'],
   ['activities', 'metrics'],
 ];
@@ -52,8 +52,13 @@ const zones = [
   { target: './src/config', from: ['./src/cli', './src/activities', './src/steps'] },
   {
     target: './src/proof',
-    from: ['./src/source', './src/syncstore', './src/oplogstore', './src/head', './src/steps'],
+    from: ['./src/source', './src/syncstore', './src/oplogstore', './src/head', './src/validation', './src/steps'],
     message: 'The proof shares no code with the copier.',
+  },
+  {
+    target: './src/validation',
+    from: './src/proof',
+    message: 'The validation and the proof are two witnesses: neither knows what the other saw.',
   },
 ];
 

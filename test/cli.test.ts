@@ -114,6 +114,7 @@ test('every command has a help with an example, the global flags, and what it ha
       ...['start', 'pause', 'resume', 'resync', 'stop', 'status'].map((name) => `backup ${name}`),
       ...['create', 'list', 'show', 'delete', 'verify'].map((name) => `snapshots ${name}`),
       ...['list', 'show', 'cancel'].map((name) => `restores ${name}`),
+      ...['list', 'show'].map((name) => `validations ${name}`),
       ...['list', 'set', 'pause', 'resume'].map((name) => `schedules ${name}`),
     ].sort(),
   );

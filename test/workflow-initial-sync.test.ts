@@ -89,4 +89,7 @@ test('a stop in the middle of the copy ends the backup, which is finished when i
   const { lastSnapshot } = await lifeboat.untilPhase('shop', 'routine', 120_000);
   assert.ok(lastSnapshot);
   assert.ok((await member()).incarnation.equals(incarnation));
+  const report = await lifeboat.stores.validations.findOne({ incarnation });
+  assert.deepEqual([report?.state, report?.repaired, report?.notCompared], ['equal', [], []]);
+  assert.equal(await slices(), 0, 'the slices go once the head is validated');
 });

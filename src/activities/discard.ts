@@ -1,4 +1,4 @@
-/** Removing what an incarnation of a member that was given up left in the sync store and in the oplog store. */
+/** Removing what an incarnation of a member that was given up left in the stores; reports of validations stay. */
 import { ObjectId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import type { StepContext } from '../steps/context.ts';
@@ -6,6 +6,7 @@ import type { Stores } from '../stores/connect.ts';
 import type { BatchRecord } from '../stores/records.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import { removeSync } from '../syncstore/remove.ts';
+import { giveUpValidations } from '../validation/log.ts';
 
 /** Deleted at a time, so that a long chain is no single huge write and a cancellation is soon obeyed. */
 const BITE = 500;
@@ -25,6 +26,7 @@ export async function discardIncarnation(
   if (given.equals(fence.incarnation)) return;
   await removeSync(stores, given);
   try {
+    await giveUpValidations(stores, given);
     await removeEntries(ctx, stores, given);
   } catch (error) {
     throw castDriverError(error, 'store', `removing stored entries of ${fence.key}`);

@@ -11,6 +11,7 @@ import { finishSync } from '../steps/finish-sync.ts';
 import { restoreDirectory } from '../steps/restore-directory.ts';
 import { tailOplog } from '../steps/tail-oplog.ts';
 import { takeSnapshot } from '../steps/take-snapshot.ts';
+import { validateHead } from '../steps/validate-head.ts';
 import { verifySnapshot } from '../steps/verify-snapshot.ts';
 import { watchOplog } from '../steps/watch-oplog.ts';
 import { claimBackup, claimDaemon, claimHead, fenceOf } from '../stores/claims.ts';
@@ -153,6 +154,12 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       const stores = await daemon.stores();
       const fence = fenceOf(member);
       await finishSync(ctx, { stores, fence, head: await daemon.heads.of(stores, fence) });
+    }),
+    validateHead: withProgress('validateHead', async (ctx, { deployment, member }: MemberWork) => {
+      const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
+      const fence = fenceOf(member);
+      const head = await daemon.heads.of(stores, fence);
+      return validateHead(ctx, { stores, source, fence, head }, { maxMs: slices.load });
     }),
 
     majorityOptime: ofBackup('majorityOptime', async (_ctx, { deployment }: MemberWork) => {

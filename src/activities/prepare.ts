@@ -98,6 +98,7 @@ async function stageOf(
   { key, incarnation }: MemberFence,
   { sync, deployment }: MemberRecord,
 ): Promise<SyncStage> {
+  if (sync?.stage === 'built') return 'validate';
   if (sync?.stage !== 'validated') return 'sync';
   try {
     const snapshot = await stores.manifests.findOne({ deployment, incarnation }, { projection: { _id: 1 } });

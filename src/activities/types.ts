@@ -47,8 +47,11 @@ export interface PhaseChange {
   readonly problem: Problem | null;
 }
 
-/** `sync`: an initial sync is to be begun or finished. `first-snapshot`: it is validated, and not yet a snapshot. */
-export type SyncStage = 'sync' | 'first-snapshot' | 'routine';
+/**
+ * `sync`: an initial sync is to be begun, or its head to be made whole. `validate`: the head is whole, and not yet compared
+ * with its source. `first-snapshot`: it is validated, and not yet a snapshot.
+ */
+export type SyncStage = 'sync' | 'validate' | 'first-snapshot' | 'routine';
 
 export interface Prepared {
   readonly member: MemberClaim;
@@ -86,6 +89,8 @@ export interface DaemonActivities {
     work: MemberWork & { readonly toStop: boolean },
   ): Promise<{ readonly appliedThrough: Optime; readonly finished: boolean }>;
   finishSync(work: MemberWork): Promise<void>;
+  /** Compares the head with the source for one slice of time. */
+  validateHead(work: MemberWork): Promise<{ readonly finished: boolean }>;
   /** The source's majority optime now. */
   majorityOptime(work: MemberWork): Promise<Optime>;
   /** `first` ends an initial sync; any other is given up when the backup leaves routine operation. */

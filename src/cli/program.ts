@@ -113,6 +113,7 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
   addBackup();
   addSnapshots();
   addRestores();
+  addValidations();
   addUnbuilt();
   return program;
 
@@ -309,6 +310,30 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
       .argument('<id>', 'its id')
       .action((id) => choose(async (context) => (await import('./commands/restores.ts')).cancelRestore(context, id)));
     help(cancel, 'restores cancel 20260101t000000z-1a2b3c');
+  }
+
+  function addValidations(): void {
+    const validations = group(
+      'validations',
+      'what came of comparing heads with their sources',
+      'validations list shop',
+    );
+    const list = validations
+      .command('list')
+      .description('the validations there were')
+      .argument('[name]', 'of one deployment', deploymentName)
+      .action((name) =>
+        choose(async (context) => (await import('./commands/validations.ts')).listValidations(context, name)),
+      );
+    help(list, 'validations list', NO_TEMPORAL);
+    const show = validations
+      .command('show')
+      .description('one validation: what was repaired, not compared, or stayed different, with the first few _ids')
+      .argument('<id>', 'its id')
+      .action((id) =>
+        choose(async (context) => (await import('./commands/validations.ts')).showValidation(context, id)),
+      );
+    help(show, 'validations show shop-20260101T000000Z-1a2b3c', NO_TEMPORAL);
   }
 
   function addUnbuilt(): void {

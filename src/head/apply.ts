@@ -19,9 +19,10 @@ import { namespaceRule, splitNamespace } from '../source/namespaces.ts';
 import { bytesOf, fitsOneBatch, OpBatch, type BatchOp, type OpTarget } from './batch.ts';
 import type { HeadCollection } from './catalog.ts';
 import { applyCommand } from './ddl.ts';
-import { innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
+import { documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
 import { exactly, hasZeroTimestamp, isStoredAsGiven } from './exact.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
+import { idDocument, noteMissing, type MissingDocument } from './missing.ts';
 import { actionFor } from './oplog-table.ts';
 import type { OpenHead } from './open-head.ts';
 import { isTooLarge, refuseUnlessOfTheData } from './replies.ts';
@@ -33,6 +34,8 @@ const DUPLICATE_KEY = 11000;
 const NAMESPACE_NOT_FOUND = 26;
 /** "applyOps had one or more errors": each failed operation is in `results`, and all were tried. */
 const SOME_FAILED = 8;
+/** What it is when all or nothing was wanted. */
+const UPDATE_OPERATION_FAILED = 218;
 
 /** Of an operation on a collection that is no part of the backup, or that is not there and need not be. */
 const PASSED_OVER = Symbol('passed over');
@@ -110,6 +113,32 @@ export class Applier {
       await this.#inFlight?.catch(() => undefined);
       throw error;
     }
+  }
+
+  /**
+   * Puts documents of the future (raw) into a collection of a head that is inconsistent until then, and takes others out
+   * (`{_id}`, raw) before. An index that refuses one of them is put off.
+   * @throws LifeboatError `Diverged` when the head takes one of them without any index neither
+   */
+  async put(target: OpTarget, documents: readonly Buffer[], gone: readonly Buffer[]): Promise<void> {
+    await this.#settle();
+    if (!this.#tolerant) throw new LifeboatError('Internal', `the head of ${this.#head.label} takes no such document`);
+    const { ts, term } = this.position.appliedThrough;
+    const place = { tsT: ts.t, tsI: ts.i, term };
+    const entries = [
+      ...gone.map((id) => ({ ...documentEntry('d', id), ...place })),
+      ...documents.flatMap((one) => exactly({ ...documentEntry('i', one), ...place })),
+    ];
+    const batch = new OpBatch();
+    const send = async (): Promise<void> => {
+      await this.#sendTolerant(batch, undefined);
+      batch.clear();
+    };
+    for (const entry of entries) {
+      if (!batch.fits(1, bytesOf(entry))) await send();
+      batch.add({ entry, at: entry, target });
+    }
+    await send();
   }
 
   /** Takes note of an entry that is applied already. */
@@ -277,21 +306,23 @@ export class Applier {
     const head = this.#head;
     if (!head.atomic || !batch.canBeWhole) return false;
     const reply = await head.socket.send(batch.message({ atomic: true, record }));
+    if (reply.ok) return true;
     if (isTooLarge(reply)) return false;
-    if (!reply.ok) await this.#refused(batch, reply);
-    return true;
+    if (head.record.awaitsValidation && lacksDocument(reply)) return false;
+    return this.#refused(batch, reply);
   }
 
   /** What an operation that failed on a consistent head means: it is not what the source is. */
   async #refused(batch: OpBatch, reply: Reply): Promise<never> {
     const results = resultsOf(reply);
     // An operation that was tried and found no document; of all others, the last one is what the code is about.
-    const first = results.indexOf(false);
+    // All or nothing: every result is false, and those behind the one that failed were not tried.
+    const first = reply.code === UPDATE_OPERATION_FAILED ? results.length - 1 : results.indexOf(false);
     const isFirst = reply.code === SOME_FAILED || (first >= 0 && first < results.length - 1);
     if (!isFirst) refuseUnlessOfTheData(reply, `applying entries to ${this.#head.label}`);
     const op = batch.ops[isFirst ? first : results.length - 1];
     if (!op) throw new LifeboatError('Internal', `a batch was refused: ${reply.code} ${reply.codeName}`);
-    const missing = isFirst || reply.code === 218;
+    const missing = isFirst || reply.code === UPDATE_OPERATION_FAILED;
     const why = missing ? 'the document is not there' : `the head answered ${reply.code} ${reply.codeName}`;
     return this.#head.diverged(positionOf(op.at), `an operation "${op.entry.op}" on ${op.entry.ns}: ${why}`);
   }
@@ -299,7 +330,24 @@ export class Applier {
   async #sendStrict(batch: OpBatch): Promise<void> {
     if (batch.isEmpty) return;
     const reply = await this.#head.socket.send(batch.message({ atomic: false }));
-    if (!reply.ok) await this.#refused(batch, reply);
+    if (!reply.ok && !(await this.#noteMissing(batch, reply))) await this.#refused(batch, reply);
+  }
+
+  /** Passes over updates of documents that are not there, if it is yet to be seen whether the head is equal to its source. */
+  async #noteMissing(batch: OpBatch, reply: Reply): Promise<boolean> {
+    const { record, socket } = this.#head;
+    if (!record.awaitsValidation || reply.code !== SOME_FAILED) return false;
+    const missing: MissingDocument[] = [];
+    for (const [index, ok] of resultsOf(reply).entries()) {
+      const op = batch.ops[index];
+      if (ok || !op) continue;
+      const { entry, target } = op;
+      const id = entry.op === 'u' && !entry.upsert && entry.o2End > 0 && idDocument(entry.buffer, entry.o2Start);
+      if (!id || !('uuid' in target)) return false;
+      missing.push({ uuid: target.uuid, id });
+    }
+    await noteMissing(socket, missing);
+    return true;
   }
 
   // ---- the tolerant road ----------------------------------------------------------------------------------------
@@ -434,6 +482,11 @@ const SYSTEM_VIEWS = 'system.views';
 const NEVER = new AbortController().signal;
 
 const VERSION_TARGET: OpTarget & { readonly ns: string } = { ns: 'admin.system.version' };
+
+/** Whether an operation found no document, as the one road or the other says it. */
+function lacksDocument({ code }: Reply): boolean {
+  return code === SOME_FAILED || code === UPDATE_OPERATION_FAILED;
+}
 
 /** `results` of a reply to applyOps: one for each operation that was tried. */
 function resultsOf({ body }: Reply): boolean[] {

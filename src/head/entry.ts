@@ -167,6 +167,31 @@ export function parseEntry(buffer: Buffer, start: number): OplogEntry {
   };
 }
 
+/** An operation of our own on one document, as if it had come as an entry; `o` is the document, or `{_id}` of one that goes. */
+export function documentEntry(op: 'i' | 'd', o: Buffer): OplogEntry {
+  return {
+    buffer: o,
+    start: 0,
+    end: o.length,
+    op,
+    ns: '',
+    ui: '',
+    oStart: 0,
+    oEnd: o.length,
+    o2Start: 0,
+    o2End: 0,
+    upsert: false,
+    tsT: 0,
+    tsI: 0,
+    term: 0,
+    wall: 0,
+    lsidStart: 0,
+    lsidEnd: 0,
+    txnNumber: -1n,
+    multiOpType: 0,
+  };
+}
+
 /** Place of the entry in the oplog. Operations inside a transaction have none of their own. */
 export function positionOf(entry: OplogEntry): Position {
   return { ts: { t: entry.tsT, i: entry.tsI }, term: entry.term };

@@ -12,7 +12,7 @@ import {
   uuidElement,
 } from './bytes.ts';
 import { namespaceOf, type HeadCollection } from './catalog.ts';
-import type { OplogEntry } from './entry.ts';
+import { documentEntry } from './entry.ts';
 import { exactly, isStoredAsGiven } from './exact.ts';
 import { indexName, isSecondary } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
@@ -155,31 +155,7 @@ async function applyDocuments(head: OpenHead, target: OpTarget, documents: reado
   };
   for (const one of documents) {
     if (!batch.isEmpty && !batch.fits(2, one.length + ROOM)) await send();
-    for (const entry of exactly(insertEntry(one))) batch.add({ entry, at: entry, target });
+    for (const entry of exactly(documentEntry('i', one))) batch.add({ entry, at: entry, target });
   }
   await send();
-}
-
-function insertEntry(buffer: Buffer): OplogEntry {
-  return {
-    buffer,
-    start: 0,
-    end: buffer.length,
-    op: 'i',
-    ns: '',
-    ui: '',
-    oStart: 0,
-    oEnd: buffer.length,
-    o2Start: 0,
-    o2End: 0,
-    upsert: false,
-    tsT: 0,
-    tsI: 0,
-    term: 0,
-    wall: 0,
-    lsidStart: 0,
-    lsidEnd: 0,
-    txnNumber: -1n,
-    multiOpType: 0,
-  };
 }

@@ -8,7 +8,7 @@
 import type { Document } from 'mongodb';
 import { succeeded, type HeadSocket } from './socket.ts';
 
-export const LOCAL_COLLECTIONS = ['lifeboat.state', 'lifeboat.load', 'lifeboat.indexes'] as const;
+export const LOCAL_COLLECTIONS = ['lifeboat.state', 'lifeboat.load', 'lifeboat.indexes', 'lifeboat.missing'] as const;
 export type LocalCollection = (typeof LOCAL_COLLECTIONS)[number];
 
 const NAMESPACE_EXISTS = 48;

@@ -51,8 +51,8 @@ export interface HeadState {
   readonly position: HeadPosition | null;
 }
 
-/** `build`: loading slices; `apply`: applying entries and finishing the initial sync. */
-export type HeadPurpose = 'build' | 'apply';
+/** `build`: loading slices; `apply`: applying entries and finishing the initial sync; `validate`: comparing and repairing. */
+export type HeadPurpose = 'build' | 'apply' | 'validate';
 
 /** The right of one run of a step to change the head, until another run of that purpose takes it. */
 export interface HeadAttempt {
@@ -354,5 +354,5 @@ export class HeadOwner implements AsyncDisposable {
 }
 
 function newRecord(identity: HeadIdentity): HeadRecord {
-  return { identity, stage: 'loading', position: null, wall: NO_WALL, diverged: null };
+  return { identity, stage: 'loading', position: null, wall: NO_WALL, diverged: null, awaitsValidation: false };
 }

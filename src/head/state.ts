@@ -9,7 +9,7 @@ import { Binary, Long } from 'mongodb';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
-import { compareOptimes, formatOptime, type Position } from '../shared/optime.ts';
+import { compareOptimes, formatOptime, samePosition, type Position } from '../shared/optime.ts';
 import type { StoredPosition } from '../stores/records.ts';
 import { writeLocal } from './local.ts';
 import { replyValues, succeeded, type HeadSocket } from './socket.ts';
@@ -36,6 +36,8 @@ export interface HeadRecord {
   readonly wall: Date;
   /** Set when it differs from its source: nothing is applied any more, however often it is tried. */
   readonly diverged: Divergence | null;
+  /** True from the stop point of its initial sync on until it was compared with its source; see missing.ts. */
+  readonly awaitsValidation: boolean;
 }
 
 /** The record as it is stored. */
@@ -49,9 +51,11 @@ export interface StoredHeadRecord {
   readonly inconsistentUntil: StoredPosition | null;
   readonly wall: Date;
   readonly diverged: { readonly at: StoredPosition; readonly what: string } | null;
+  readonly awaitsValidation: boolean;
 }
 
-export function toStored({ identity, stage, position, wall, diverged }: HeadRecord): StoredHeadRecord {
+export function toStored(record: HeadRecord): StoredHeadRecord {
+  const { identity, stage, position, wall, diverged, awaitsValidation } = record;
   const stored = (one: Position | null | undefined): StoredPosition | null => (one ? toStoredPosition(one) : null);
   return {
     _id: STATE_ID,
@@ -63,11 +67,12 @@ export function toStored({ identity, stage, position, wall, diverged }: HeadReco
     inconsistentUntil: stored(position?.inconsistentUntil),
     wall,
     diverged: diverged && { at: toStoredPosition(diverged.at), what: diverged.what },
+    awaitsValidation,
   };
 }
 
 function fromStored(stored: StoredHeadRecord): HeadRecord {
-  const { identity, stage, appliedThrough, oplogFrom, inconsistentUntil, wall, diverged } = stored;
+  const { identity, stage, appliedThrough, oplogFrom, inconsistentUntil, wall, diverged, awaitsValidation } = stored;
   const until = inconsistentUntil && fromStoredPosition(inconsistentUntil);
   const position = appliedThrough &&
     oplogFrom && {
@@ -81,6 +86,7 @@ function fromStored(stored: StoredHeadRecord): HeadRecord {
     position,
     wall,
     diverged: diverged && { at: fromStoredPosition(diverged.at), what: diverged.what },
+    awaitsValidation,
   };
 }
 
@@ -115,6 +121,18 @@ export function refuseDiverged({ diverged, identity }: HeadRecord): void {
   if (!diverged) return;
   const where = `${identity.deployment}/${identity.member} at ${formatOptime(diverged.at.ts)}`;
   throw new LifeboatError('Diverged', `${where}: ${diverged.what}`);
+}
+
+/**
+ * The mark of a head that is being repaired, until it is known up to where it is inconsistent: behind every entry there
+ * ever is. Whoever opens a head with it, because the repair was cut short, applies tolerantly and repairs anew.
+ */
+export const OPEN_ENDED: Position = { ts: { t: 0xffff_ffff, i: 0xffff_ffff }, term: 0 };
+
+/** True while a repair is under way, or was cut short. */
+export function isInRepair(position: HeadPosition | null): boolean {
+  const until = position?.inconsistentUntil;
+  return until !== null && until !== undefined && samePosition(until, OPEN_ENDED);
 }
 
 /** True when `position` is at or behind `until`. */

@@ -358,6 +358,18 @@ const kinds = {
     retryable: false,
     fix: 'The daemon no longer has the data of the head. Run `lifeboat backup resync NAME`; its snapshots stay.',
   },
+  ValidationFailed: {
+    code: 'LB4015',
+    owner: 'operator',
+    retryable: false,
+    fix: 'The head differs from the source and could not be made equal. See `lifeboat validations show ID`, then run `lifeboat backup resync NAME`.',
+  },
+  UnknownValidation: {
+    code: 'LB4016',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Run `lifeboat validations list` for the ids there are.',
+  },
 
   DiskTooSmall: {
     code: 'LB4012',

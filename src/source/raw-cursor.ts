@@ -4,7 +4,7 @@
  * With `raw: true` the driver hands out the sub-document `cursor` of a reply as bytes. Its documents are moved together
  * in place, so that a batch is one run of concatenated BSON documents without a second copy of megabytes.
  */
-import { Long, type ClientSession, type Db, type Document } from 'mongodb';
+import { Long, ReadConcern, type ClientSession, type Db, type Document, type Timestamp } from 'mongodb';
 import { BsonType, documentLength, findElement, stringValue, valueBytes } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
 
@@ -84,9 +84,21 @@ export class RawCursor implements AsyncDisposable {
     this.#signal = signal;
   }
 
-  /** Runs `command`, which answers with a cursor. `db` is of a client that talks to one server only. */
-  static async open(db: Db, command: Document, signal: AbortSignal): Promise<RawCursor> {
+  /**
+   * Runs `command`, which answers with a cursor. `db` is of a client that talks to one server only.
+   * @param options with `transactionAt`, all of it is read in a transaction that sees that time, and ends with the cursor
+   */
+  static async open(
+    db: Db,
+    command: Document,
+    signal: AbortSignal,
+    options: { readonly transactionAt?: Timestamp } = {},
+  ): Promise<RawCursor> {
     const session = db.client.startSession({ causalConsistency: false });
+    if (options.transactionAt) {
+      const readConcern = Object.assign(new ReadConcern('snapshot'), { atClusterTime: options.transactionAt });
+      session.startTransaction({ readConcern, readPreference: 'primary' });
+    }
     const cursor = new RawCursor(db, session, signal);
     try {
       cursor.#first = await cursor.#run(command);

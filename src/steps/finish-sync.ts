@@ -8,10 +8,9 @@ import { LifeboatError } from '../shared/errors.ts';
 import { Meter } from '../shared/meter.ts';
 import { formatOptime } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
-import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
+import { readMember, type MemberFence } from '../stores/members.ts';
 import { listCollectionsToBuild } from '../syncstore/collections.ts';
-import { removeSync } from '../syncstore/remove.ts';
-import { unloadedHead } from './unloaded-head.ts';
+import { planBuilt } from '../syncstore/plan.ts';
 import type { StepContext } from './context.ts';
 
 export interface FinishParts {
@@ -22,25 +21,20 @@ export interface FinishParts {
 
 /**
  * With the head at the plan's stop point: builds the indexes, removes what the replay left over, marks the head
- * consistent and the plan validated, and removes the slices. Each may have been done by a run before.
- * @throws LifeboatError `IndexBuildFailed`, `FenceLost`; `HeadMissing`, `HeadUnfinished` (see unloadedHead); `HeadLost`,
- *   `HeadStrained`, `DiskFull`, `StoreUnavailable` (retryable)
+ * consistent and the plan built. The slices stay until the head is validated. All of it may have been done by a run before.
+ * @throws LifeboatError `IndexBuildFailed`, `FenceLost`; `HeadUnfinished`; `HeadLost`, `HeadStrained`, `DiskFull`,
+ *   `StoreUnavailable` (retryable)
  */
 export async function finishSync(ctx: StepContext, parts: FinishParts): Promise<void> {
   const { stores, fence } = parts;
   const { sync } = await readMember(stores, fence);
   if (!sync) throw new LifeboatError('HeadInconsistent', `the initial sync of ${fence.key} has not begun`);
+  if (sync.stage === 'built' || sync.stage === 'validated') return;
   const attempt = parts.head.attempt('apply');
-  if (sync.stage !== 'validated') {
-    const { collections } = await listCollectionsToBuild(stores, fence.incarnation);
-    const listed = new Set(collections.map(({ _id }) => Buffer.from(_id.uuid.buffer).toString('hex')));
-    await attempt.turn((head) => makeWhole(ctx, head, listed), ctx.signal);
-    await updateMember(stores, fence, { sync: { ...sync, stage: 'validated' } });
-  }
-  // The slices are the last that could build it again.
-  const isLoaded = await attempt.turn((head) => Promise.resolve(head.record.position !== null), ctx.signal);
-  if (!isLoaded) throw unloadedHead(fence, { stage: 'validated' });
-  await removeSync(stores, fence.incarnation);
+  const { collections } = await listCollectionsToBuild(stores, fence.incarnation);
+  const listed = new Set(collections.map(({ _id }) => Buffer.from(_id.uuid.buffer).toString('hex')));
+  await attempt.turn((head) => makeWhole(ctx, head, listed), ctx.signal);
+  await planBuilt(stores, fence);
 }
 
 async function makeWhole(ctx: StepContext, head: OpenHead, listed: ReadonlySet<string>): Promise<void> {
@@ -58,7 +52,10 @@ async function makeWhole(ctx: StepContext, head: OpenHead, listed: ReadonlySet<s
   const built = (indexes: number): void => ctx.report(meter.add(indexes));
   await buildDeferred(head.socket, head.catalog, head.deferred, built, ctx.signal);
   const consistent = { ...position, inconsistentUntil: null };
-  await head.save({ ...record, stage: 'consistent', position: consistent }, { journaled: true });
+  await head.save(
+    { ...record, stage: 'consistent', position: consistent, awaitsValidation: true },
+    { journaled: true },
+  );
   const optime = formatOptime(position.appliedThrough.ts);
   ctx.logger.info({ optime, indexes: meter.now().done, leftovers }, 'head is consistent');
 }

@@ -5,10 +5,10 @@ import type { SyncPlan } from '../stores/records.ts';
 
 /**
  * What that means: `HeadUnfinished` while the slices to build it from are stored, so that the sync goes back to building
- * it; `HeadMissing` when it was whole before, and the slices are gone.
+ * it; `HeadMissing` when it was whole before: its slices may be gone, and what it was compared with is another.
  */
 export function unloadedHead({ key }: MemberFence, sync: Pick<SyncPlan, 'stage'> | null): LifeboatError {
-  return sync?.stage === 'validated'
+  return sync?.stage === 'built' || sync?.stage === 'validated'
     ? new LifeboatError('HeadMissing', `the head of ${key} holds nothing any more`)
     : new LifeboatError('HeadUnfinished', `the head of ${key} is not loaded`);
 }

@@ -26,6 +26,8 @@ import type {
   SliceRecord,
   SyncCollectionRecord,
   SyncViewRecord,
+  ValidationCollectionRecord,
+  ValidationRecord,
 } from './records.ts';
 
 /** URIs of the stores; the last two are the blockstore's when left out. */
@@ -47,6 +49,8 @@ export interface Stores {
   readonly manifests: Collection<ManifestRecord>;
   readonly manifestParts: Collection<ManifestPartRecord>;
   readonly restores: Collection<RestoreRecord>;
+  readonly validations: Collection<ValidationRecord>;
+  readonly validationCollections: Collection<ValidationCollectionRecord>;
   readonly syncCollections: Collection<SyncCollectionRecord>;
   readonly syncViews: Collection<SyncViewRecord>;
   readonly slices: Collection<SliceRecord>;
@@ -159,6 +163,8 @@ function collections(
     manifests: state.collection('manifests'),
     manifestParts: state.collection('manifestParts'),
     restores: state.collection('restores'),
+    validations: state.collection('validations'),
+    validationCollections: state.collection('validationCollections'),
     syncCollections: sync.collection('collections'),
     syncViews: sync.collection('views'),
     slices: sync.collection('slices'),
@@ -214,6 +220,14 @@ async function makeIndexes(stores: Stores, state: Db, sync: Db, oplog: Db): Prom
   await stores.manifests.createIndex({ deployment: 1, 'optime.ts': 1 });
   await stores.manifestParts.createIndex({ '_id.snapshot': 1, '_id.n': 1 }, { unique: true }, undefined);
   await stores.restores.createIndex({ deployment: 1, startedAt: 1 });
+  await stores.validations.createIndex({ deployment: 1, startedAt: 1 });
+  // Of two attempts that begin one, one does.
+  await stores.validations.createIndex(
+    { incarnation: 1 },
+    { unique: true, partialFilterExpression: { state: 'running' } },
+    undefined,
+  );
+  await stores.validationCollections.createIndex({ '_id.validation': 1, '_id.uuid': 1 });
 }
 
 const NAMESPACE_EXISTS = 48;

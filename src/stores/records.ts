@@ -124,8 +124,11 @@ export interface SyncPlan {
   readonly beginApplying: StoredPosition;
   /** Set when every collection is copied: the head is consistent from here on. */
   readonly stop: StoredPosition | null;
-  /** `list`: the optimes are chosen, but the collections are not all listed yet. */
-  readonly stage: 'list' | 'copy' | 'build' | 'validated';
+  /**
+   * `list`: the optimes are chosen, but the collections are not all listed yet. `built`: the head is whole and consistent.
+   * `validated`: it was found, or made, equal to the source; the slices are no longer needed.
+   */
+  readonly stage: 'list' | 'copy' | 'build' | 'built' | 'validated';
   /** Host of the member that is copied from. On another one, collections under way begin anew. */
   readonly readFrom: string;
   readonly startedAt: Date;
@@ -249,6 +252,110 @@ export interface RestoreRecord {
     readonly durationMs: number;
     readonly verified: boolean;
   } | null;
+}
+
+/** What was found of one namespace. `_id`s are user data: they stay in the store, and only the CLI shows them. */
+export interface StoredFinding {
+  readonly namespace: string;
+  /**
+   * Of documents: `missing` on the head, `different`, `extra` there. `damaged`: the server's own `validate` says so.
+   * Of definitions: `namespace-missing`, `namespace-extra`, `name`, `type`, `options`, `indexes`.
+   */
+  readonly kind: FindingKind;
+  readonly count: number;
+  /** The first few `_id`s, each a raw BSON document of that one field. */
+  readonly ids: readonly Binary[];
+  /** The options or indexes that differ. */
+  readonly names: readonly string[];
+}
+
+export type FindingKind =
+  | 'missing'
+  | 'different'
+  | 'extra'
+  | 'damaged'
+  | 'namespace-missing'
+  | 'namespace-extra'
+  | 'name'
+  | 'type'
+  | 'options'
+  | 'indexes';
+
+/** What could not be compared. */
+export interface StoredOmission {
+  readonly namespace: string;
+  readonly reason: string;
+}
+
+/** `validations`: a comparison of a head with its source, and its outcome. */
+export interface ValidationRecord {
+  /** `<deployment>-<UTC time, yyyymmddThhmmssZ>-<six hex digits>` */
+  readonly _id: string;
+  readonly deployment: string;
+  readonly member: string;
+  readonly incarnation: ObjectId;
+  /** The newest claim under which it went on; every write holds it in its filter. */
+  readonly epoch: number;
+  /**
+   * `equal`: all that was compared is, perhaps after a repair. `different`: it could not be made so. `given-up`: its initial
+   * sync was.
+   */
+  readonly state: 'running' | 'equal' | 'different' | 'given-up';
+  /** `server`: the head's own `validate`. `catalog`: names and definitions. `compare`, `repair`: documents, in turns. */
+  readonly stage: 'server' | 'catalog' | 'compare' | 'repair';
+  /** How many times differing ranges were fetched anew. */
+  readonly round: number;
+  readonly startedAt: Date;
+  readonly endedAt: Date | null;
+  /** Where the head stood when documents were compared last. */
+  readonly comparedAt: StoredPosition | null;
+  /** What was compared and equal. */
+  readonly collections: number;
+  readonly ranges: number;
+  readonly documents: number;
+  readonly bytes: number;
+  /** What came right after it was fetched anew, what could not be compared, and what did not come right. */
+  readonly repaired: readonly StoredFinding[];
+  readonly notCompared: readonly StoredOmission[];
+  readonly failed: readonly StoredFinding[];
+  /** Namespaces whose options, indexes or views changed whenever they were compared; also told of in `notCompared`. */
+  readonly definitionsLeftOut: readonly string[];
+}
+
+/** A range of `_id`s, each bound a raw BSON document `{_id}`: from `from` on, before `to`; null where it is open. */
+export interface StoredRange {
+  readonly from: Binary | null;
+  readonly to: Binary | null;
+}
+
+/** A range that is not equal, as it was in that round. */
+export interface StoredDifference extends StoredRange {
+  readonly round: number;
+  readonly found: readonly StoredFinding[];
+}
+
+/** `validationCollections`: how far the validation of one collection is. */
+export interface ValidationCollectionRecord {
+  readonly _id: { readonly validation: string; readonly uuid: Binary };
+  readonly epoch: number;
+  readonly db: string;
+  readonly name: string;
+  /**
+   * `listed`: nothing was done yet. `checked`: the head's own `validate` found it sound; ranges before `next` are compared.
+   * `compared`: all of it is, and equal but for `differing`. `gone`: dropped meanwhile. `not-compared`: `reason` says why.
+   */
+  readonly state: 'listed' | 'checked' | 'compared' | 'gone' | 'not-compared';
+  readonly reason: string | null;
+  /** The first `_id` that is not compared yet, as a bound; null at the begin. */
+  readonly next: Binary | null;
+  /** How often in a row it could not be read at the head's optime. */
+  readonly tries: number;
+  readonly ranges: number;
+  readonly documents: number;
+  readonly bytes: number;
+  /** The ranges that were not equal when they were compared last. */
+  readonly differing: readonly StoredDifference[];
+  readonly repaired: readonly StoredFinding[];
 }
 
 // ---- sync store database ----------------------------------------------------------------------------------------

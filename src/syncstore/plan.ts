@@ -42,3 +42,13 @@ export async function planCopied(stores: Stores, fence: MemberFence, stop: Store
 export async function planReadFrom(stores: Stores, fence: MemberFence, host: string): Promise<void> {
   await change(stores, fence, { 'sync.stop': null }, { 'sync.readFrom': host });
 }
+
+/** Notes that the head is whole and consistent. A plan that is validated stays so. */
+export async function planBuilt(stores: Stores, fence: MemberFence): Promise<void> {
+  await change(stores, fence, { 'sync.stage': { $in: ['copy', 'build'] } }, { 'sync.stage': 'built' });
+}
+
+/** Notes that the head was found, or made, equal to its source. */
+export async function planValidated(stores: Stores, fence: MemberFence): Promise<void> {
+  await change(stores, fence, { 'sync.stage': 'built' }, { 'sync.stage': 'validated' });
+}

@@ -69,6 +69,7 @@ const RESYNC_NEEDED: ReadonlySet<string> = new Set(
       'HeadMissing',
       'EntryNotSupported',
       'IndexBuildFailed',
+      'ValidationFailed',
     ] satisfies ErrorName[]
   ).map((name) => errorKind(name).code),
 );

@@ -50,7 +50,9 @@ const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   },
   // It may have to build an index, which would begin anew when its time is over.
   applyEntries: { startToCloseTimeout: '30 days', summary: 'apply oplog entries to the head' },
-  finishSync: { startToCloseTimeout: '30 days', summary: 'build indexes and validate the head' },
+  finishSync: { startToCloseTimeout: '30 days', summary: 'build the indexes of the head' },
+  // A slice of time is short, but the server's own check of one large collection is not.
+  validateHead: { startToCloseTimeout: '30 days', summary: 'compare the head with the source' },
   majorityOptime: { startToCloseTimeout: '5 minutes', summary: 'ask the source for its majority optime' },
   takeSnapshot: { startToCloseTimeout: '30 days', summary: 'cut the head into blocks' },
   restoreDirectory: { startToCloseTimeout: '30 days', summary: 'write the files of the snapshot and prove them' },
@@ -103,6 +105,7 @@ export function onDaemon(taskQueue: string): DaemonActivities {
     watchOplog: proxied('watchOplog'),
     applyEntries: proxied('applyEntries'),
     finishSync: proxied('finishSync'),
+    validateHead: proxied('validateHead'),
     majorityOptime: proxied('majorityOptime'),
     takeSnapshot: proxied('takeSnapshot'),
     restoreDirectory: proxied('restoreDirectory'),

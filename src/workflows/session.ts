@@ -53,9 +53,19 @@ async function follow({ activities, work, sliceDone }: SessionHost): Promise<nev
 async function build(host: SessionHost): Promise<void> {
   if (host.stage === 'sync') {
     while (!(await synced(host)));
+    host.finishing(false);
+    await host.reached('validate');
+  }
+  await together([() => applyForever(host), () => complete(host)]);
+}
+
+/** What is left of an initial sync when its head is whole. Entries are applied beside it: both need some again and again. */
+async function complete(host: SessionHost): Promise<void> {
+  if (host.stage === 'sync' || host.stage === 'validate') {
+    await untilFinished(host, 'validateHead');
     await host.reached('first-snapshot');
   }
-  await together([() => applyForever(host), () => firstSnapshot(host)]);
+  if (host.stage !== 'routine') await firstSnapshot(host);
 }
 
 /** False when the head turned out to lack what an earlier step gave it: each step does again what is not there. */
@@ -76,7 +86,7 @@ async function synced(host: SessionHost): Promise<boolean> {
 
 async function untilFinished(
   { activities, work, sliceDone }: SessionHost,
-  step: 'copySource' | 'buildHead',
+  step: 'copySource' | 'buildHead' | 'validateHead',
 ): Promise<void> {
   let finished = false;
   while (!finished) {
@@ -101,10 +111,9 @@ async function applyForever(host: SessionHost): Promise<never> {
   for (;;) await apply(host, false);
 }
 
-/** The first snapshot ends the initial sync (design decision 7). Entries are applied beside it: it may wait for some. */
+/** The first snapshot ends the initial sync (design decision 7). */
 async function firstSnapshot(host: SessionHost): Promise<void> {
-  const { activities, work, stage } = host;
-  if (stage === 'routine') return;
+  const { activities, work } = host;
   host.finishing(true);
   const minimum = await activities.majorityOptime(work);
   await activities.takeSnapshot({ ...work, minimum, first: true });

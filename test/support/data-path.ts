@@ -26,9 +26,11 @@ import type { StepContext } from '../../src/steps/context.ts';
 import { copySource } from '../../src/steps/copy-source.ts';
 import { finishSync } from '../../src/steps/finish-sync.ts';
 import { tailOplog } from '../../src/steps/tail-oplog.ts';
+import { validateHead } from '../../src/steps/validate-head.ts';
 import { createMember, fenceOf } from '../../src/stores/claims.ts';
 import { openStores, type Stores } from '../../src/stores/connect.ts';
 import { readMember, type MemberFence } from '../../src/stores/members.ts';
+import type { ValidationRecord } from '../../src/stores/records.ts';
 import { testFolder, type TestFolder } from './folders.ts';
 import type { Random } from './random.ts';
 import { startReplicaSet, type TestReplicaSet } from './replica-set.ts';
@@ -56,6 +58,8 @@ export interface DataPathOptions {
   /** Raw bytes of a slice; small ones make many. */
   readonly sliceBytes?: number;
   readonly slicesInFlight?: number;
+  /** Documents of a range that is compared; few make many ranges. */
+  readonly rangeDocuments?: number;
 }
 
 /** How a step was ended before its time, and how often. */
@@ -80,6 +84,7 @@ export class DataPath implements AsyncDisposable {
   #tailing: Promise<void> = Promise.resolve();
   #killing: Promise<void> = Promise.resolve();
   #isCalm = false;
+  #disturb: Disturbance | undefined;
   #failure: unknown;
 
   private constructor(parts: {
@@ -92,6 +97,7 @@ export class DataPath implements AsyncDisposable {
     folder: TestFolder;
   }) {
     this.#options = parts.options;
+    this.#disturb = parts.options.disturb;
     this.stores = parts.stores;
     this.fence = parts.fence;
     this.head = parts.head;
@@ -165,6 +171,78 @@ export class DataPath implements AsyncDisposable {
       },
       (finished) => finished,
     );
+  }
+
+  /** From now on steps are disturbed in that way, or not at all. */
+  disturb(disturb: Disturbance | undefined): void {
+    this.#disturb = disturb;
+    this.#killing = this.#killing.then(() => this.#killHeads());
+  }
+
+  /** Validates the head, entries applied beside it, and gives the report. */
+  async validate(): Promise<ValidationRecord> {
+    const applying = new AbortController();
+    const applied = this.#applyBeside(applying.signal);
+    try {
+      await this.#until(
+        (ctx) => this.validateFor(ctx),
+        ({ finished }) => finished,
+      );
+    } finally {
+      applying.abort();
+      await applied;
+    }
+    return this.validation();
+  }
+
+  /** One run of the validation's step. */
+  async validateFor(ctx: StepContext, maxMs = 5_000): Promise<{ readonly finished: boolean }> {
+    const { stores, fence, head } = this;
+    const { rangeDocuments } = this.#options;
+    const parts = { stores, source: this.#source, fence, head };
+    return validateHead(ctx, { ...parts, ...(rangeDocuments === undefined ? {} : { rangeDocuments }) }, { maxMs });
+  }
+
+  /** URI of the set that holds the stores. */
+  get storesUri(): string {
+    return this.#set.uri;
+  }
+
+  /** The newest report. */
+  async validation(): Promise<ValidationRecord> {
+    const { incarnation } = this.fence;
+    const record = await this.stores.validations.findOne({ incarnation }, { sort: { startedAt: -1 } });
+    if (!record) throw new Error('nothing was validated');
+    return record;
+  }
+
+  /** A client of the head's own mongod, good until that ends. */
+  async connectHead(): Promise<MongoClient> {
+    return MongoClient.connect(await this.#headUri());
+  }
+
+  /** Process id of the head's mongod. */
+  async headPid(): Promise<number> {
+    const pid = await mongodOn(this.#dbpath);
+    if (pid === undefined) throw new Error('no mongod runs on the head');
+    return pid;
+  }
+
+  async #applyBeside(signal: AbortSignal): Promise<void> {
+    const { stores, fence, head } = this;
+    const parts = { stores, fence, head, arrivals: this.#arrivals, windowMs: WINDOW_MS };
+    const context = { signal: AbortSignal.any([signal, this.#closing.signal]), report: () => undefined };
+    while (!context.signal.aborted) {
+      try {
+        await applyEntries({ ...context, logger: this.#logger }, parts, { maxMs: 2_000 });
+      } catch (error) {
+        if (context.signal.aborted) return;
+        // A head that was killed is opened anew; whatever else is wrong ends the validation too, which waits for entries.
+        if (isLifeboatError(error) && error.retryable && error.kind !== 'Internal') continue;
+        this.#failure = error;
+        this.#closing.abort(error);
+      }
+    }
   }
 
   /** Applies entries up to and including the one at `until`, and no further. */
@@ -254,7 +332,7 @@ export class DataPath implements AsyncDisposable {
    * @param cuts how often in a row it was: each gives it more time, so that a busy machine comes to an end too
    */
   async #once<T>(step: (ctx: StepContext) => Promise<T>, cuts: number): Promise<T | undefined> {
-    const { disturb } = this.#options;
+    const disturb = this.#disturb;
     if (!disturb || this.#isCalm) return this.#attempt(step, this.#closing.signal);
     if (disturb.random.chance(disturb.twins)) {
       this.disturbed.twins++;
@@ -293,12 +371,13 @@ export class DataPath implements AsyncDisposable {
   }
 
   async #killHeads(): Promise<void> {
-    const { random, killHeadWithinMs } = this.#options.disturb ?? {};
+    const disturb = this.#disturb;
+    const { random, killHeadWithinMs } = disturb ?? {};
     if (!random || killHeadWithinMs === undefined) return;
-    while (!this.#closing.signal.aborted) {
+    while (!this.#closing.signal.aborted && this.#disturb === disturb) {
       await delay(random.below(killHeadWithinMs), undefined, { signal: this.#closing.signal }).catch(() => undefined);
       const pid = await mongodOn(this.#dbpath);
-      if (pid === undefined || this.#isCalm || this.#closing.signal.aborted) continue;
+      if (pid === undefined || this.#isCalm || this.#disturb !== disturb || this.#closing.signal.aborted) continue;
       this.disturbed.kills++;
       process.kill(pid, 'SIGKILL');
     }

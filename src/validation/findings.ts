@@ -1,0 +1,50 @@
+/** What a validation found, as it is stored: bounded, whatever there was. */
+import { Binary } from 'mongodb';
+import type { FindingKind, StoredFinding } from '../stores/records.ts';
+
+/** How many `_id`s are told of one kind of difference in one collection, and how large one may be, in bytes. */
+const MOST_IDS = 20;
+const MOST_ID_BYTES = 1_024;
+/** How many findings a report holds. */
+export const MOST_FINDINGS = 1_000;
+
+/** Counts documents of one kind, and keeps the first few `_id`s. */
+export class Tally {
+  readonly #kind: FindingKind;
+  readonly #ids: Binary[] = [];
+  #count = 0;
+
+  constructor(kind: FindingKind) {
+    this.#kind = kind;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** @param id raw `{_id}` */
+  add(id: Buffer | undefined): void {
+    this.#count += 1;
+    if (id && this.#ids.length < MOST_IDS && id.length <= MOST_ID_BYTES) this.#ids.push(new Binary(Buffer.from(id)));
+  }
+
+  /** None when nothing was counted. */
+  found(namespace: string): StoredFinding[] {
+    return this.#count === 0 ? [] : [{ namespace, kind: this.#kind, count: this.#count, ids: this.#ids, names: [] }];
+  }
+}
+
+/** Findings of the same kind in the same namespace as one. */
+export function merged(findings: readonly StoredFinding[]): StoredFinding[] {
+  const byKind = new Map<string, StoredFinding>();
+  for (const one of findings) {
+    const key = `${one.kind} ${one.namespace}`;
+    const known = byKind.get(key);
+    byKind.set(key, known ? { ...known, count: known.count + one.count, ids: firstOf(known.ids, one.ids) } : one);
+  }
+  return [...byKind.values()];
+}
+
+function firstOf(a: readonly Binary[], b: readonly Binary[]): readonly Binary[] {
+  return [...a, ...b].slice(0, MOST_IDS);
+}
