@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BSON, Int32, Long, UUID, type Document, type MongoClient } from 'mongodb';
 import { buildDeferred, readIndexes } from '../src/head/indexes.ts';
+import { refuseOddIndexes } from '../src/head/odd-indexes.ts';
 import type { HeadOwner } from '../src/head/owner.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import { at, createOf, entry, insertOf } from './support/entries.ts';
@@ -180,4 +181,32 @@ test('a newer claim tells a snapshot in hand to end, and waits for it no longer 
   await assert.rejects(applyAll(head, entry(1, createOf(NS, COLLECTION))), (error) =>
     isLifeboatError(error, 'FenceLost'),
   );
+});
+
+test('an index of a form that no server makes any more is told by its name before anything is loaded', async () => {
+  await using folder = await testFolder();
+  await using head = await openHead(folder.path, headIdentity());
+  const tryOut = (...specs: readonly Document[]): Promise<void> =>
+    head.attempt('build').turn((open) => {
+      const indexes = specs.map((spec) => Buffer.from(BSON.serialize(spec)));
+      return refuseOddIndexes(open, [
+        { uuid: UUID_HEX, db: 'shop', name: 'orders', options: Buffer.from(BSON.serialize({})), indexes },
+      ]);
+    });
+  await tryOut(
+    { v: 2, key: { _id: 1 }, name: '_id_' },
+    { v: 1, key: { a: 1 }, name: 'a', dropDups: true },
+    { v: 2, key: { b: -1, c: '2dsphere' }, name: 'b', sparse: 1, '2dsphereIndexVersion': 3 },
+  );
+  for (const spec of [
+    { v: 1, key: { a: 1 }, name: 'old', safe: true },
+    { v: 1, key: { a: true }, name: 'old' },
+    { v: 2, key: { a: 1 }, name: 'old', expireAfterSeconds: '3600' },
+  ]) {
+    await assert.rejects(tryOut(spec), (error) => {
+      assert.ok(isLifeboatError(error, 'IndexFormRefused'), String(error));
+      assert.match(error.message, /shop\.orders: index "old"/);
+      return true;
+    });
+  }
 });

@@ -309,18 +309,19 @@ export class Applier {
     if (reply.ok) return true;
     if (isTooLarge(reply)) return false;
     if (head.record.awaitsValidation && lacksDocument(reply)) return false;
-    return this.#refused(batch, reply);
+    return this.#refused(batch, reply, true);
   }
 
   /** What an operation that failed on a consistent head means: it is not what the source is. */
-  async #refused(batch: OpBatch, reply: Reply): Promise<never> {
+  async #refused(batch: OpBatch, reply: Reply, whole: boolean): Promise<never> {
     const results = resultsOf(reply);
-    // An operation that was tried and found no document; of all others, the last one is what the code is about.
-    // All or nothing: every result is false, and those behind the one that failed were not tried.
-    const first = reply.code === UPDATE_OPERATION_FAILED ? results.length - 1 : results.indexOf(false);
-    const isFirst = reply.code === SOME_FAILED || (first >= 0 && first < results.length - 1);
+    // One that found no document, if others were tried behind it. Else the last one is what the code is about; all or
+    // nothing, every result is false, and those behind the one that failed were not tried.
+    const last = results.length - 1;
+    const first = whole ? last : results.indexOf(false);
+    const isFirst = reply.code === SOME_FAILED || (first >= 0 && first < last);
     if (!isFirst) refuseUnlessOfTheData(reply, `applying entries to ${this.#head.label}`);
-    const op = batch.ops[isFirst ? first : results.length - 1];
+    const op = batch.ops[isFirst ? first : last];
     if (!op) throw new LifeboatError('Internal', `a batch was refused: ${reply.code} ${reply.codeName}`);
     const missing = isFirst || reply.code === UPDATE_OPERATION_FAILED;
     const why = missing ? 'the document is not there' : `the head answered ${reply.code} ${reply.codeName}`;
@@ -330,7 +331,7 @@ export class Applier {
   async #sendStrict(batch: OpBatch): Promise<void> {
     if (batch.isEmpty) return;
     const reply = await this.#head.socket.send(batch.message({ atomic: false }));
-    if (!reply.ok && !(await this.#noteMissing(batch, reply))) await this.#refused(batch, reply);
+    if (!reply.ok && !(await this.#noteMissing(batch, reply))) await this.#refused(batch, reply, false);
   }
 
   /** Passes over updates of documents that are not there, if it is yet to be seen whether the head is equal to its source. */

@@ -154,7 +154,7 @@ export async function buildIndexes(
 }
 
 /** Servers up to 4.2 wrote the namespace into a spec; createIndexes refuses it. */
-function buildable(spec: Buffer): Buffer {
+export function buildable(spec: Buffer): Buffer {
   return findElement(spec, 'ns') ? document(...elementsWithout(spec, ['ns'])) : spec;
 }
 

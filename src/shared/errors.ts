@@ -339,6 +339,12 @@ const kinds = {
     retryable: false,
     fix: 'Set LIFEBOAT_MONGOD or daemon.mongod, or put mongod on the PATH of the worker.',
   },
+  IndexFormRefused: {
+    code: 'LB4033',
+    owner: 'operator',
+    retryable: false,
+    fix: 'An older server made this index, and none of today makes one like it. On the source drop it and create it again, then run `lifeboat backup resync NAME`.',
+  },
   HeadStrained: {
     code: 'LB4031',
     owner: 'operator',

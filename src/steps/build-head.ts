@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Binary } from 'mongodb';
 import { loadDocuments, makeCollections, remakeCollection, VERSION_NS, type CollectionToMake } from '../head/load.ts';
+import { refuseOddIndexes } from '../head/odd-indexes.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { readLoads, writeLoad, type LoadProgress } from '../head/state.ts';
@@ -33,7 +34,7 @@ const PENDING_AT_ONCE = 32;
 /**
  * Makes the collections and loads the slices that there are, for about `maxMs` milliseconds. Finished when every slice
  * of every collection is loaded and the stop point is known; the head is then `catching-up`.
- * @throws LifeboatError `SliceDamaged`, `SliceMissing`, `FenceLost`; `HeadLost`, `DiskFull`, `StoreUnavailable` (retryable)
+ * @throws LifeboatError `SliceDamaged`, `SliceMissing`, `IndexFormRefused`, `FenceLost`; `HeadLost`, `DiskFull`, `StoreUnavailable` (retryable)
  */
 export async function buildHead(
   ctx: StepContext,
@@ -65,7 +66,12 @@ export async function buildHead(
 /** Everything but documents. Does nothing when it was done before. */
 async function prepare(head: OpenHead, { collections }: SyncListing, version: string): Promise<void> {
   await setFeatureCompatibilityVersion(head, version);
-  await makeCollections(head, collections.filter(({ state }) => state !== 'dropped').map(toMake));
+  const wanted = collections.filter(({ state }) => state !== 'dropped').map(toMake);
+  await refuseOddIndexes(
+    head,
+    wanted.filter(({ uuid }) => !head.catalog.get(uuid)),
+  );
+  await makeCollections(head, wanted);
 }
 
 /** Features decide what the head writes into its files, and which entries it takes: as the source does. */

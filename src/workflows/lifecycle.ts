@@ -70,6 +70,7 @@ const RESYNC_NEEDED: ReadonlySet<string> = new Set(
       'EntryNotSupported',
       'IndexBuildFailed',
       'ValidationFailed',
+      'IndexFormRefused',
     ] satisfies ErrorName[]
   ).map((name) => errorKind(name).code),
 );
