@@ -395,13 +395,13 @@ const kinds = {
     code: 'LB5002',
     owner: 'operator',
     retryable: false,
-    fix: 'A stored block does not match its hash. Restore from another snapshot, and check the disk of the blockstore.',
+    fix: 'A stored block does not match its hash. Take a snapshot: what the head still holds is stored again, for the older snapshots too. Check the disk of the blockstore.',
   },
   BlockMissing: {
     code: 'LB5003',
     owner: 'operator',
     retryable: false,
-    fix: 'A block of the snapshot is not in the blockstore. Restore from another snapshot, and check the disk of the blockstore.',
+    fix: 'A block of the snapshot is not in the blockstore. Take a snapshot: what the head still holds is stored again, for the older snapshots too. Check the disk of the blockstore.',
   },
   ManifestDamaged: {
     code: 'LB5004',
@@ -439,7 +439,7 @@ const kinds = {
     code: 'LB6002',
     owner: 'operator',
     retryable: false,
-    fix: 'Name a directory that the worker can write to.',
+    fix: 'Name a directory that the worker can write to, outside the data of Lifeboat and of any mongod.',
   },
   TargetFull: {
     code: 'LB6003',
