@@ -2,7 +2,7 @@
  * The daemon: what one worker process holds open between its activities. The configuration as it is now, the stores,
  * the sources, the heads, and the boards on which people read how it goes.
  */
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { watchableConfig, type WatchedConfig } from '../config/load.ts';
 import type { Config, DeploymentConfig } from '../config/schema.ts';
@@ -196,6 +196,11 @@ export class Daemon {
     const { readFrom } = await this.deployment(name);
     const { env, commands } = this.#options;
     return openSource({ name, uri: await deploymentUri(await this.config(), name, env, commands), readFrom });
+  }
+
+  /** Where this daemon and the embedded servers keep their data. */
+  get ownFolders(): readonly string[] {
+    return [resolve(this.#options.home), this.#dataDir.path];
   }
 
   /** The path of a mongod that opens files of mongod `version`. */
