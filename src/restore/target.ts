@@ -159,7 +159,7 @@ export class RestoreTarget {
    */
   async take(): Promise<void> {
     try {
-      await mkdir(this.path, { recursive: true });
+      await makeFolder(this.path);
       if (!(await this.#holdsOurs())) await this.#begin();
       await access(this.path, constants.R_OK | constants.W_OK | constants.X_OK);
       await mkdir(this.staging, { recursive: true, mode: 0o700 });
@@ -234,6 +234,22 @@ export class RestoreTarget {
     } catch (error) {
       throw castTargetError(error, this.path);
     }
+  }
+}
+
+/**
+ * Makes a folder and those above it. Node's own `recursive` never ends where a folder that is there refuses to hold
+ * another with ENOENT, as /proc does.
+ */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    if (code !== 'ENOENT' || (await exists(dirname(path)))) throw error;
+    await makeFolder(dirname(path));
+    await mkdir(path);
   }
 }
 
