@@ -546,6 +546,12 @@ const kinds = {
     retryable: true,
     fix: 'It takes effect by itself, as soon as what it waits for answers: see `lifeboat backup status NAME`.',
   },
+  DaemonIdTaken: {
+    code: 'LB7019',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Give each worker a daemon.id of its own, or leave it out; each makes one up and keeps it in its dataDir.',
+  },
 
   MetricsPortTaken: {
     code: 'LB7030',
