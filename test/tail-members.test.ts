@@ -9,19 +9,34 @@ import { compareOptimes } from '../src/shared/optime.ts';
 import type { Source } from '../src/source/connect.ts';
 import { beginSync } from '../src/steps/begin-sync.ts';
 import { tailOplog } from '../src/steps/tail-oplog.ts';
+import type { SyncPlan } from '../src/stores/records.ts';
 import { readMember } from '../src/stores/members.ts';
 import { until } from './support/replica-set.ts';
-import { openSyncLab, stepContext } from './support/sync.ts';
+import { openSyncLab, stepContext, type Deployment } from './support/sync.ts';
 
 async function isSecondary(uri: string): Promise<boolean> {
   await using client = await MongoClient.connect(uri);
   return (await client.db('admin').command({ hello: 1 }))['secondary'] === true;
 }
 
+/** A member that was just made has yet to hear what is on a majority. */
+async function planned(deployment: Deployment): Promise<SyncPlan> {
+  let plan: SyncPlan | undefined;
+  await until(async () => {
+    plan = await beginSync(stepContext(), deployment).catch((error: unknown) => {
+      if (isLifeboatError(error, 'SourceNotReady')) return undefined;
+      throw error;
+    });
+    return plan !== undefined;
+  }, 'the initial sync has begun');
+  assert.ok(plan);
+  return plan;
+}
+
 test('the lag is that behind the set, also while a member is followed that lags itself', async () => {
   await using lab = await openSyncLab({ members: 3 });
   const deployment = await lab.begin();
-  await beginSync(stepContext(), deployment);
+  await planned(deployment);
   const uris = lab.set.members.map(({ uri }) => uri);
   await until(async () => (await Promise.all(uris.map(isSecondary))).includes(true), 'there is a secondary');
   const lagging = uris[(await Promise.all(uris.map(isSecondary))).indexOf(true)] ?? '';
@@ -46,7 +61,7 @@ test('the lag is that behind the set, also while a member is followed that lags 
 test('a member that lags is no proof of a rollback while the set has no primary', async () => {
   await using lab = await openSyncLab({ members: 2 });
   const deployment = await lab.begin();
-  const { beginFetching } = await beginSync(stepContext(), deployment);
+  const { beginFetching } = await planned(deployment);
   const begin = fromStoredPosition(beginFetching);
   // The chain ends at an entry that the remaining member has never heard of.
   const last = { ts: { t: begin.ts.t + 100_000, i: 1 }, term: begin.term };
