@@ -83,7 +83,8 @@ export async function refuseTakenPlace(path: string, ownFolders: readonly string
       if (!isBelow(real, await realPath(folder))) continue;
       throw new LifeboatError('TargetUnusable', `${path} lies in ${folder}, where Lifeboat keeps its own data`);
     }
-    for (let folder = real; ; folder = dirname(folder)) {
+    // Not the folder itself: a mongod that was tried on an unfinished restore has left its lock there, and a dbpath is not empty.
+    for (let folder = dirname(real); ; folder = dirname(folder)) {
       if (await exists(join(folder, 'mongod.lock'))) {
         throw new LifeboatError('TargetUnusable', `${path} lies in ${folder}, which is the dbpath of a mongod`);
       }
