@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Daemon } from './activities/daemon.ts';
 import { isLifeboatError } from './shared/errors.ts';
+import { commandLineOf } from './host/processes.ts';
 import { DAEMON_HEARTBEAT_MS, registerDaemon, touchDaemon } from './stores/daemons.ts';
 
 export class Presence {
@@ -43,7 +44,8 @@ export class Presence {
     const { id } = this.#daemon;
     const stores = await this.#daemon.stores();
     if (this.#registered) return touchDaemon(stores, id);
-    await registerDaemon(stores, { id, host: hostname(), pid: process.pid, version: await packageVersion() });
+    const identity = { id, host: hostname(), pid: process.pid, version: await packageVersion() };
+    await registerDaemon(stores, identity, async (pid) => (await commandLineOf(pid)) === undefined);
     this.#registered = true;
   }
 }

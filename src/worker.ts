@@ -1,5 +1,5 @@
 /** The worker: this daemon's activities, and workflows. */
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -37,6 +37,9 @@ export interface WorkerFile {
   /** ISO 8601. */
   readonly readyAt: string;
 }
+
+/** How often a worker gives its file a new time, in milliseconds. */
+const WORKER_BEAT_MS = 1_000;
 
 export function workerFile(home: string): string {
   return join(home, 'worker.json');
@@ -108,8 +111,10 @@ async function serve(daemon: Daemon, temporal: WorkerConnection, home: string, s
   stopping.addEventListener('abort', shutDown, { once: true });
   if (stopping.aborted) shutDown();
   const present = presence.keep(stopping);
+  let beating: NodeJS.Timeout | undefined;
   try {
     await writeWorkerFile(home, daemon.id);
+    beating = setInterval(() => void beat(home), WORKER_BEAT_MS);
     daemon.logger.info(
       { taskQueues: [TASK_QUEUE, daemon.taskQueue], namespace: temporal.namespace },
       'the worker runs',
@@ -118,6 +123,7 @@ async function serve(daemon: Daemon, temporal: WorkerConnection, home: string, s
   } finally {
     ended.abort();
     await Promise.allSettled([...running, present]);
+    clearInterval(beating);
     await rm(workerFile(home), { force: true });
     daemon.logger.info('the worker has ended');
   }
@@ -155,6 +161,12 @@ async function storesOf(config: Config, env: NodeJS.ProcessEnv, commands: Secret
   const { blockstore = env['LIFEBOAT_BLOCKSTORE_URI'], ...others } = await configuredStores(config, env, commands);
   if (blockstore !== undefined && blockstore !== '') return { blockstore, ...others };
   throw new LifeboatError('ConfigInvalid', `${config.file} names no blockstore, and no embedded one is given`);
+}
+
+/** A worker that is stopped, or hangs, leaves its file as it is: `up` tells by that. */
+async function beat(home: string): Promise<void> {
+  const now = new Date();
+  await utimes(workerFile(home), now, now).catch(() => undefined);
 }
 
 async function writeWorkerFile(home: string, daemon: string): Promise<void> {

@@ -4,7 +4,7 @@ import { after, before, beforeEach, test } from 'node:test';
 import { ObjectId } from 'mongodb';
 import { claimBackup, claimDaemon, claimHead, createMember, fenceOf, newIncarnation } from '../src/stores/claims.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
-import { registerDaemon } from '../src/stores/daemons.ts';
+import { registerDaemon, touchDaemon } from '../src/stores/daemons.ts';
 import { readMember, updateMember } from '../src/stores/members.ts';
 import { isLifeboatError, type ErrorName } from '../src/shared/errors.ts';
 import type { MemberClaim, Phase } from '../src/shared/messages.ts';
@@ -133,5 +133,37 @@ test('a later initial sync has the larger id, within one second and after a cloc
   const first = newIncarnation(now);
   for (const later of [now, new Date('2025-01-01T00:00:00Z'), new Date('2026-02-01T00:00:00Z')]) {
     assert.ok(newIncarnation(later, first).toHexString() > first.toHexString());
+  }
+});
+
+test('a worker with the id of one that is there is refused, and takes over from one that is silent or has ended', async () => {
+  const [here, there] = [
+    { id: 'twin', host: 'here', pid: 11, version: '0' },
+    { id: 'twin', host: 'there', pid: 22, version: '0' },
+  ];
+  await registerDaemon(stores, here);
+  await registerDaemon(stores, here);
+  // It beats while the other one looks.
+  const beating = setInterval(() => void touchDaemon(stores, 'twin'), 200);
+  try {
+    await assert.rejects(registerDaemon(stores, there), (error) => isLifeboatError(error, 'DaemonIdTaken'));
+  } finally {
+    clearInterval(beating);
+  }
+  // A process of the same machine that has ended need not be waited for.
+  await registerDaemon(stores, { ...here, pid: 12 }, (pid) => Promise.resolve(pid === 11));
+  await stores.daemons.updateOne({ _id: 'twin' }, { $set: { seenAt: new Date(Date.now() - 60_000) } });
+  await registerDaemon(stores, there);
+  assert.equal((await stores.daemons.findOne({ _id: 'twin' }))?.host, 'there');
+
+  // Of two that start at once, one is refused.
+  const beatingToo = setInterval(() => void touchDaemon(stores, 'two-at-once'), 200);
+  try {
+    const both = await Promise.allSettled(
+      [here, there].map((one) => registerDaemon(stores, { ...one, id: 'two-at-once' })),
+    );
+    assert.deepEqual(both.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected']);
+  } finally {
+    clearInterval(beatingToo);
   }
 });

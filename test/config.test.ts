@@ -1,14 +1,16 @@
 /** Reading lifeboat.yaml: what it means, and what it is refused for, to the line. */
 import assert from 'node:assert/strict';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { appendFile, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { loadConfig, parseConfig, watchableConfig } from '../src/config/load.ts';
 import type { Config } from '../src/config/schema.ts';
 import { SecretCommands } from '../src/config/secret-command.ts';
+import { steadily } from '../src/config/steady.ts';
 import { configuredStores, deploymentUri, hostsOf, redactUri } from '../src/config/uris.ts';
 import { parseDuration, parseSize } from '../src/config/units.ts';
-import { isLifeboatError, type ErrorName, type LifeboatError } from '../src/shared/errors.ts';
+import { isLifeboatError, LifeboatError, type ErrorName } from '../src/shared/errors.ts';
 import { testFolder } from './support/folders.ts';
 
 const FILE = '/etc/lifeboat/lifeboat.yaml';
@@ -403,4 +405,60 @@ test('a watched file is followed; a broken edit leaves the last good one in effe
   assert.equal((await watched.read()).problem, null);
   await rm(file);
   assert.deepEqual(await names(), []);
+});
+
+test('a key that would be passed over in silence is refused with its line', () => {
+  for (const source of [
+    'deployments: { __proto__: { uri: mongodb://h } }',
+    'deployments:\n  "__proto__":\n    uri: mongodb://h',
+    '__proto__: { groom: 1 }',
+  ]) {
+    const { kind, message } = refusalOf(source);
+    assert.equal(kind, 'ConfigInvalid');
+    assert.match(message, /"__proto__" cannot be a key/);
+  }
+});
+
+test('a pipe is refused, as a configuration and as a file of a connection string, and not waited for', async () => {
+  await using folder = await testFolder();
+  const pipe = join(folder.path, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  await assert.rejects(loadConfig({ cwd: folder.path, file: pipe }), (error) =>
+    isLifeboatError(error, 'ConfigInvalid'),
+  );
+  const config = parseConfig(join(folder.path, 'lifeboat.yaml'), 'deployments: { a: { uriFile: pipe } }');
+  await rejectsKind('SecretMissing', () => deploymentUri(config, 'a', {}), /cannot be read/);
+});
+
+test('a file that is empty, half or gone for a moment while it is saved in place takes no deployment away', async () => {
+  await using folder = await testFolder();
+  const file = join(folder.path, 'lifeboat.yaml');
+  const [a, b] = ['deployments:\n  a: { uri: mongodb://h }\n', '  b: { uri: mongodb://h }\n'];
+  await writeFile(file, a + b);
+  const watched = await watchableConfig({ cwd: folder.path });
+  const names = async (): Promise<string[]> => [...(await watched.read()).config.deployments.keys()];
+  assert.deepEqual(await names(), ['a', 'b']);
+  await writeFile(file, '');
+  const during = names();
+  await writeFile(file, a);
+  await appendFile(file, `${b}# saved\n`);
+  assert.deepEqual(await during, ['a', 'b']);
+  await rm(file);
+  const meanwhile = names();
+  await writeFile(file, `${a}${b}# once more\n`);
+  assert.deepEqual(await meanwhile, ['a', 'b']);
+});
+
+test('a secret that is empty for a moment while it is saved in place is read when it is whole', async () => {
+  const answers = ['', 'mongodb://ne', 'mongodb://new', 'mongodb://new'];
+  const read = (): string => {
+    const text = answers.shift() ?? 'mongodb://new';
+    if (text === '') throw new LifeboatError('SecretMissing', 'the file is empty');
+    return text;
+  };
+  assert.equal(await steadily(read, 'mongodb://old'), 'mongodb://new');
+  const missing = (): string => {
+    throw new LifeboatError('SecretMissing', 'the file is gone');
+  };
+  await assert.rejects(steadily(missing, 'mongodb://old'), (error) => isLifeboatError(error, 'SecretMissing'));
 });

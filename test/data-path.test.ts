@@ -1,8 +1,9 @@
 /** Source to head, without Temporal: the head equals the source at an exact optime. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
+import { toTimestamp } from '../src/mongo/positions.ts';
 import type { EqualityReport } from '../src/proof/equality.ts';
-import { formatOptime } from '../src/shared/optime.ts';
+import { formatOptime, ZERO_OPTIME } from '../src/shared/optime.ts';
 import { DataPath } from './support/data-path.ts';
 import { Random, testSeed } from './support/random.ts';
 import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
@@ -41,6 +42,17 @@ test('the head of a quiet source equals it, byte for byte', async (t) => {
   await using path = await DataPath.open({ source: source.uri });
   await path.initialSync();
   assertNoDifference(await path.prove(), new Set());
+});
+
+test('the first snapshot of an idle source has the wall time of the entry that it is at', async () => {
+  await using source = await startReplicaSet({ name: 'source' });
+  await using path = await DataPath.open({ source: source.uri });
+  await path.initialSync();
+  const locked = await path.head.lock(ZERO_OPTIME, AbortSignal.timeout(60_000));
+  await locked.release();
+  const ts = toTimestamp(locked.position.appliedThrough.ts);
+  const entry = await source.client.db('local').collection('oplog.rs').findOne({ ts });
+  assert.deepEqual(locked.wallTime, entry?.['wall']);
 });
 
 test('the head follows each kind of write, one after the other', async (t) => {

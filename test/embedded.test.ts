@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { Connection } from '@temporalio/client';
 import { MongoClient } from 'mongodb';
-import { down, readUp, up, type UpState } from '../src/embedded/up.ts';
+import { down, findBlockstore, readUp, up, type UpState } from '../src/embedded/up.ts';
 import { findProcesses } from '../src/host/processes.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import { testFolder, type TestFolder } from './support/folders.ts';
@@ -190,6 +190,25 @@ test('up brings a killed worker back, and moves it along when a server has moved
       squatter.close();
     }
     assert.deepEqual(await down(home), { ended: ['worker', 'temporal', 'blockstore'] });
+  });
+});
+
+test('up finds that a worker was stopped and does not answer, and replaces it', async () => {
+  await onHome(async (home, folder) => {
+    const configFile = join(folder.path, 'lifeboat.yaml');
+    await writeFile(configFile, '');
+    const options = { configFile, env: { ...process.env, LIFEBOAT_RUN_SOURCES: '1' } };
+    const first = await up(home, options);
+    assert.ok(first.worker);
+    process.kill(first.worker.pid, 'SIGSTOP');
+    const second = await up(home, options);
+    assert.notEqual(second.worker?.pid, first.worker.pid);
+    assert.equal((await processesOf(home)).worker.length, 1);
+    const [blockstore] = (await processesOf(home)).mongod;
+    await killed(blockstore);
+    assert.deepEqual(await findBlockstore(home), { uri: second.blockstore.uri, runs: false });
+    await down(home);
+    assert.equal(await findBlockstore(home), undefined);
   });
 });
 

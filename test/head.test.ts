@@ -453,7 +453,10 @@ test('a head is held still where it stands, and nothing is applied until it is r
   await applyAll(head, run(create, first));
   const locked = await waiting;
   assert.deepEqual(locked.position, { appliedThrough: at(2), oplogFrom: at(2), inconsistentUntil: null });
-  assert.ok((await locked.files()).some(({ path }) => path === 'WiredTiger.wt'));
+  const paths = (await locked.files()).map(({ path }) => path);
+  for (const path of ['WiredTiger', 'WiredTiger.turtle', 'WiredTiger.wt', '_mdb_catalog.wt', 'storage.bson']) {
+    assert.ok(paths.includes(path), `${path} is not in it`);
+  }
   assert.equal(locked.wallTime.getTime(), 1_700_000_000_002);
   let applied = false;
   const applying = applyAll(head, run(create, first, entry(3, insertOf(NS, COLLECTION, { _id: 2 })))).then(() => {
@@ -466,6 +469,28 @@ test('a head is held still where it stands, and nothing is applied until it is r
   assert.equal(await locked.stillHeld(), false);
   await applying;
   assert.equal(standsAt(head), 3);
+});
+
+test('a snapshot takes the files of the head and nothing that others put into its folder', async () => {
+  await using made = await emptyHead();
+  const dbpath = join(made.dataDir, 'heads', made.identity.deployment, made.identity.member, 'db');
+  await mkdir(join(dbpath, 'restored', '.lifeboat-restore'), { recursive: true });
+  for (const path of [
+    'restored/storage.bson',
+    'restored/WiredTiger.wt',
+    'restored/.lifeboat-restore/a.wt',
+    'notes.txt',
+  ]) {
+    await writeFile(join(dbpath, path), 'foreign');
+  }
+  const locked = await made.head.lock(at(0).ts, AbortSignal.timeout(60_000));
+  const paths = (await locked.files()).map(({ path }) => path);
+  await locked.release();
+  assert.ok(paths.includes('WiredTiger.wt'));
+  assert.deepEqual(
+    paths.filter((path) => path.includes('/') || path === 'notes.txt'),
+    [],
+  );
 });
 
 test('a lock does not outlive the mongod that it was taken on', async () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { MongoClient } from 'mongodb';
@@ -199,4 +199,72 @@ test('a directory that holds anything else is refused and left as it is', async 
   );
   assert.deepEqual(await readdir(path), ['precious.txt']);
   assert.equal(await readFile(join(path, 'precious.txt'), 'utf8'), 'mine');
+});
+
+test('a destination in the data of Lifeboat or in the dbpath of a mongod is refused by name', async () => {
+  const own = join(folder.path, 'own');
+  await mkdir(join(own, 'daemon'), { recursive: true });
+  await symlink(own, join(folder.path, 'alias'));
+  const refused = async (id: string, path: string, named: string): Promise<void> => {
+    const restoring = restoreDirectory(stepContext(), { ...parts, ownFolders: [own] }, { id, snapshot, path });
+    await assert.rejects(
+      restoring,
+      (error) => isLifeboatError(error, 'TargetUnusable') && error.message.includes(named) && !error.retryable,
+    );
+    await assert.rejects(access(join(path, 'storage.bson')));
+  };
+  await refused('in-own', join(own, 'daemon', 'new'), own);
+  await refused('is-own', own, own);
+  await refused('in-alias', join(folder.path, 'alias', 'new'), own);
+  await refused('in-head', join(head.dbpath, 'restored'), head.dbpath);
+  await refused('deep-in-head', join(head.dbpath, 'journal', 'a', 'b'), head.dbpath);
+});
+
+test('a destination that can never be made is refused at once', async () => {
+  await symlink(join(folder.path, 'nowhere', 'at', 'all'), join(folder.path, 'dangling'));
+  const paths = [join(folder.path, 'dangling'), ...(process.platform === 'linux' ? ['/proc/restored'] : [])];
+  for (const [n, path] of paths.entries()) {
+    const restoring = restoreDirectory(stepContext(), parts, { id: `never-${n}`, snapshot, path });
+    await assert.rejects(restoring, (error) => isLifeboatError(error, 'TargetUnusable'));
+    const record = await stores.restores.findOne({ _id: `never-${n}` });
+    assert.deepEqual([record?.state, record?.problem?.code], ['failed', 'LB6002']);
+  }
+});
+
+/** A mongod that is killed the first time: at its start, or when it is asked to shut down. */
+async function killedOnce(name: string, when: 'start' | 'shutdown'): Promise<string> {
+  const [script, mark] = [join(folder.path, `${name}.sh`), join(folder.path, `${name}.mark`)];
+  const die =
+    when === 'start' ? 'kill -9 $$' : `"${await findBinary('mongod')}" "$@" & trap "kill -9 $!; kill -9 $$" TERM; wait`;
+  const lines = ['#!/bin/sh', `if [ ! -e "${mark}" ]; then touch "${mark}"; ${die}; fi`];
+  await writeFile(script, `${lines.join('\n')}\nexec "${await findBinary('mongod')}" "$@"\n`, { mode: 0o755 });
+  return script;
+}
+
+for (const when of ['start', 'shutdown'] as const) {
+  test(`a prover that is killed at its ${when} has judged nothing, and the next run of the restore succeeds`, async () => {
+    const id = `killed-at-${when}`;
+    const binary = await killedOnce(id, when);
+    const request = { id, snapshot, path: join(folder.path, id) };
+    const restoring = (): Promise<unknown> =>
+      restoreDirectory(stepContext(), { ...parts, mongodFor: () => Promise.resolve(binary) }, request);
+    await assert.rejects(restoring(), (error) => isLifeboatError(error, 'ProofInterrupted'));
+    const record = await stores.restores.findOne({ _id: id });
+    assert.deepEqual([record?.state, record?.problem?.code], ['running', 'LB6006']);
+    await restoring();
+    const done = await stores.restores.findOne({ _id: id });
+    assert.deepEqual([done?.state, done?.problem], ['done', null]);
+  });
+}
+
+test('a restore that fails again and again shows what ails it, also by an error that nobody foresaw', async () => {
+  const request = { id: 'ailing', snapshot, path: join(folder.path, 'ailing') };
+  const failing = { ...parts, mongodFor: () => Promise.reject(new Error('a secret')) };
+  await assert.rejects(restoreDirectory(stepContext(), failing, request), { message: 'a secret' });
+  const first = await stores.restores.findOne({ _id: 'ailing' });
+  assert.deepEqual([first?.state, first?.problem?.code], ['running', 'LB9001']);
+  assert.equal(first?.problem?.message.includes('secret'), false);
+  await assert.rejects(restoreDirectory(stepContext(), failing, request), { message: 'a secret' });
+  const second = await stores.restores.findOne({ _id: 'ailing' });
+  assert.deepEqual(second?.problem?.since, first?.problem?.since);
 });

@@ -2,11 +2,12 @@
  * The daemon: what one worker process holds open between its activities. The configuration as it is now, the stores,
  * the sources, the heads, and the boards on which people read how it goes.
  */
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { watchableConfig, type WatchedConfig } from '../config/load.ts';
 import type { Config, DeploymentConfig } from '../config/schema.ts';
 import type { SecretCommands } from '../config/secret-command.ts';
+import { steadily } from '../config/steady.ts';
 import { deploymentUri, unknownDeployment } from '../config/uris.ts';
 import { Metrics } from '../metrics/registry.ts';
 import { mongodFor } from '../mongod/binary.ts';
@@ -56,7 +57,10 @@ export class Daemon {
   readonly #arrivals = new Map<string, Arrivals>();
   readonly #progress = new Map<string, ProgressBoard>();
   readonly #troubles = new Map<string, TroubleBoard>();
-  readonly #sources = new Map<string, { readonly key: string; readonly source: Promise<Source> }>();
+  readonly #sources = new Map<
+    string,
+    { readonly key: string; readonly uri: string; readonly source: Promise<Source> }
+  >();
   #stores: { readonly key: string; readonly stores: Promise<Stores> } | undefined;
   /** Deployments whose source has let this process in, and whether the stores have. */
   readonly #letIn = new Set<string>();
@@ -109,8 +113,9 @@ export class Daemon {
 
   /** The stores, connected when they are first asked for, and anew when their URIs were edited. */
   async stores(): Promise<Stores> {
-    const uris = await this.#options.storeUris(await this.config());
-    const key = JSON.stringify(uris);
+    const read = async (): Promise<string> => JSON.stringify(await this.#options.storeUris(await this.config()));
+    const key = await steadily(read, this.#stores?.key);
+    const uris = JSON.parse(key) as StoreUris;
     if (this.#stores?.key !== key) {
       const old = this.#stores;
       this.#stores = { key, stores: openStores(uris, `lifeboat ${this.id}`) };
@@ -131,7 +136,8 @@ export class Daemon {
   async source(name: string): Promise<Source> {
     const { readFrom } = await this.deployment(name);
     const { env, commands } = this.#options;
-    const uri = await deploymentUri(await this.config(), name, env, commands);
+    const read = async (): Promise<string> => deploymentUri(await this.config(), name, env, commands);
+    const uri = await steadily(read, this.#sources.get(name)?.uri);
     const key = `${readFrom} ${uri}`;
     const known = this.#sources.get(name);
     if (known && known.key !== key) {
@@ -140,6 +146,7 @@ export class Daemon {
     }
     const opening = this.#sources.get(name) ?? {
       key,
+      uri,
       source: openSource({ name, uri, readFrom, readLimit: () => this.#readLimit() }),
     };
     this.#sources.set(name, opening);
@@ -196,6 +203,11 @@ export class Daemon {
     const { readFrom } = await this.deployment(name);
     const { env, commands } = this.#options;
     return openSource({ name, uri: await deploymentUri(await this.config(), name, env, commands), readFrom });
+  }
+
+  /** Where this daemon and the embedded servers keep their data. */
+  get ownFolders(): readonly string[] {
+    return [resolve(this.#options.home), this.#dataDir.path];
   }
 
   /** The path of a mongod that opens files of mongod `version`. */

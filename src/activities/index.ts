@@ -183,7 +183,8 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
         const stores = await daemon.stores();
         await requireSnapshotOf(stores, work.deployment, work.snapshot);
         const mongodFor = (version: string): Promise<string> => daemon.mongodFor(version);
-        const summary = await restoreDirectory(ctx, { stores, daemon: id, mongodFor }, work);
+        const { ownFolders } = daemon;
+        const summary = await restoreDirectory(ctx, { stores, daemon: id, mongodFor, ownFolders }, work);
         metrics.count('lifeboat_restores_total', { deployment: work.deployment, outcome: 'done' });
         return summary;
       }),

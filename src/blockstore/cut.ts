@@ -4,12 +4,14 @@ import type { Progress } from '../shared/messages.ts';
 import { sha256 } from '../stores/bytes.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { ManifestRecord } from '../stores/records.ts';
-import { BLOCK_BYTES } from './blocks.ts';
+import { BLOCK_BYTES, hashKey } from './blocks.ts';
+import { damagedBlocks } from './damage.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { filesToCut, lockedCheckpoint, PieceReader, type HeadFile } from './head-files.ts';
 import { isMetadata, ManifestWriter } from './manifest.ts';
 import { ParentBlocks } from './parent.ts';
 import { Meter } from '../shared/meter.ts';
+import { ReusedBlocks } from './reuse.ts';
 import { BlockWriter } from './write-blocks.ts';
 
 export interface CutRequest {
@@ -37,7 +39,10 @@ export async function cutHead(stores: Stores, locked: LockedHead, request: CutRe
   const writer = new BlockWriter(stores, request.lease, request.signal);
   const manifest = new ManifestWriter(stores, request.snapshot, request.lease);
   const reader = new PieceReader();
-  await using parent = new ParentBlocks(stores, request.parent);
+  const damaged = await damagedBlocks(stores);
+  await using parent = new ParentBlocks(stores, damaged === 'many' ? null : request.parent);
+  const isDamaged = (hash: Buffer): boolean => damaged !== 'many' && damaged.size > 0 && damaged.has(hashKey(hash));
+  const reused = new ReusedBlocks(stores, locked.dbpath, writer, request.signal);
   let blocks = 0;
   const cutFile = async (file: HeadFile): Promise<void> => {
     for await (const piece of reader.read(locked.dbpath, file)) {
@@ -47,8 +52,9 @@ export async function cutHead(stores: Stores, locked: LockedHead, request: CutRe
         const hash = sha256(raw);
         const offset = piece.offset + at;
         await parent.moveTo(file.path, offset);
-        if (parent.has(file.path, offset, hash)) writer.countReused();
-        else await writer.add(hash, raw);
+        if (parent.has(file.path, offset, hash) && !isDamaged(hash)) {
+          await reused.add({ path: file.path, offset, bytes: raw.length, hash });
+        } else await writer.add(hash, raw);
         await manifest.add(file.path, file.bytes, offset, hash);
         blocks += 1;
       }
@@ -63,10 +69,12 @@ export async function cutHead(stores: Stores, locked: LockedHead, request: CutRe
       throw new LifeboatError('SnapshotLockLost', 'the head made a checkpoint while its metadata was read');
     }
     for (const file of files.filter(({ path }) => !isMetadata(path))) await cutFile(file);
+    await reused.flush();
     await writer.flush();
     const parts = await manifest.finish();
     return { ...parts, files: files.length, logicalBytes, blocks, ...writer.counts };
   } catch (error) {
+    await reused.quiet();
     await writer.quiet();
     throw error;
   }

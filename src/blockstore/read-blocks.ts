@@ -3,6 +3,7 @@ import { Binary } from 'mongodb';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Stores } from '../stores/connect.ts';
 import { hashKey, unpackBlock, type PackedBlock } from './blocks.ts';
+import { markDamaged } from './damage.ts';
 import type { BlockPlace } from './manifest.ts';
 import { whileStoreReturns } from './retry.ts';
 
@@ -12,7 +13,7 @@ export const READS_IN_FLIGHT = 5;
 
 /**
  * The bytes of each place, in the order asked for; in the stead of one that cannot be had, a `BlockMissing` or
- * `BlockDamaged` that names snapshot, file and offset.
+ * `BlockDamaged` that names snapshot, file and offset. Damaged ones are marked, so that the next snapshot mends them.
  */
 export async function readBlocks(
   stores: Stores,
@@ -29,6 +30,10 @@ export async function readBlocks(
   const raw = new Map<string, Buffer | 'damaged'>();
   await Promise.all(
     found.map(async (block) => raw.set(hashKey(block._id.buffer), (await unpackBlock(block)) ?? 'damaged')),
+  );
+  await markDamaged(
+    stores,
+    found.filter((block) => raw.get(hashKey(block._id.buffer)) === 'damaged'),
   );
   return places.map((place) => {
     const bytes = raw.get(hashKey(place.hash));

@@ -2,14 +2,16 @@
  * Bringing blocks into the store, or claiming those that are there.
  *
  * A block that is there is never merely looked for: one conditional write claims it for the lease and takes a groom's
- * doom away, and only what that write reached counts as there (design decision 10). Blocks go in groups, a few groups
- * in flight, so that memory stays flat whatever the size of the head.
+ * doom away, and only what that write reached counts as there (design decision 10). It does not reach a block that is
+ * marked as damaged: that one is stored anew in its place. Blocks go in groups, a few groups in flight, so that memory
+ * stays flat whatever the size of the head.
  */
 import { Binary, MongoBulkWriteError } from 'mongodb';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { BlockRecord } from '../stores/records.ts';
 import { BLOCK_BYTES, hashKey, packBlock, type PackedBlock } from './blocks.ts';
+import { healing, SOUND } from './damage.ts';
 import { TaskGroup } from './gate.ts';
 import { whileStoreReturns } from './retry.ts';
 
@@ -70,6 +72,11 @@ export class BlockWriter {
     this.#reusedBlocks += 1;
   }
 
+  /** Takes back what `countReused` counted: the block is not there, and is added. */
+  countStoredAnew(): void {
+    this.#reusedBlocks -= 1;
+  }
+
   /** Copies `raw`; waits while enough groups are under way. */
   async add(hash: Buffer, raw: Buffer): Promise<void> {
     const key = hashKey(hash);
@@ -128,7 +135,7 @@ export class BlockWriter {
     const ids = blocks.map(({ hash }) => new Binary(hash));
     return whileStoreReturns(this.#signal, 'claiming blocks', async () => {
       const claim = { $max: { claim: this.#lease }, $unset: { doom: 1 as const } };
-      const { matchedCount } = await this.#stores.blocks.updateMany({ _id: { $in: ids } }, claim);
+      const { matchedCount } = await this.#stores.blocks.updateMany({ _id: { $in: ids }, ...SOUND }, claim);
       if (matchedCount === 0) return blocks;
       const held = await this.#held(ids, matchedCount);
       this.#reusedBlocks += held === 'all' ? blocks.length : held.size;
@@ -138,7 +145,7 @@ export class BlockWriter {
 
   async #held(ids: readonly Binary[], matched: number): Promise<'all' | ReadonlySet<string>> {
     if (matched === ids.length) return 'all';
-    const filter = { _id: { $in: ids }, claim: { $gte: this.#lease } };
+    const filter = { _id: { $in: ids }, claim: { $gte: this.#lease }, ...SOUND };
     const found = await this.#stores.blocks
       .find<Pick<BlockRecord, '_id'>>(filter, { projection: { _id: 1 }, batchSize: ids.length + 1 })
       .toArray();
@@ -154,7 +161,10 @@ export class BlockWriter {
     );
   }
 
-  /** Inserts blocks; resolves to those that somebody else inserted at the same time, and that are to be claimed. */
+  /**
+   * Inserts blocks, or mends them where they are marked as damaged; resolves to those that somebody else inserted at the
+   * same time, and that are to be claimed.
+   */
   async #insert(
     blocks: readonly WaitingBlock[],
     packed: ReadonlyMap<string, PackedBlock>,
@@ -173,12 +183,33 @@ export class BlockWriter {
         return duplicatesOf(error);
       }
     });
-    for (const [index, record] of records.entries()) {
-      if (taken.has(index)) continue;
+    const mended = await this.#mend(records.filter((_, index) => taken.has(index)));
+    const isTaken = (record: BlockRecord, index: number): boolean =>
+      taken.has(index) && !mended.has(hashKey(record._id.buffer));
+    for (const record of records.filter((one, index) => !isTaken(one, index))) {
       this.#newBlocks += 1;
       this.#newStoredBytes += record.data.length();
     }
-    return blocks.filter((_, index) => taken.has(index));
+    return blocks.filter((_, index) => isTaken(records[index] as BlockRecord, index));
+  }
+
+  /** Stores anew what is marked as damaged of these; says which that was. */
+  async #mend(records: readonly BlockRecord[]): Promise<ReadonlySet<string>> {
+    if (records.length === 0) return new Set();
+    return whileStoreReturns(this.#signal, 'mending blocks', async () => {
+      const mended = new Set<string>();
+      const ids = records.map(({ _id }) => _id);
+      const marked = await this.#stores.blocks
+        .find<Pick<BlockRecord, '_id'>>({ _id: { $in: ids }, damaged: { $exists: true } }, { projection: { _id: 1 } })
+        .toArray();
+      const keys = new Set(marked.map(({ _id }) => hashKey(_id.buffer)));
+      for (const record of records.filter(({ _id }) => keys.has(hashKey(_id.buffer)))) {
+        const filter = { _id: record._id, damaged: { $exists: true } };
+        const { matchedCount } = await this.#stores.blocks.updateOne(filter, healing(record, this.#lease));
+        if (matchedCount === 1) mended.add(hashKey(record._id.buffer));
+      }
+      return mended;
+    });
   }
 }
 

@@ -1,7 +1,7 @@
 /** The stores as the command line sees them: to read from. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { configuredStores, hostsOf } from '../config/uris.ts';
-import { readUp } from '../embedded/up.ts';
+import { findBlockstore } from '../embedded/up.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import { openStores, type StoreUris, type Stores } from '../stores/connect.ts';
 import type { CliContext } from './context.ts';
@@ -12,14 +12,17 @@ const ANSWER_TIMEOUT_MS = 9_500;
 /**
  * Where the stores are: as the configuration says, else the embedded blockstore, else as the environment says, which
  * is what a worker goes by.
- * @throws LifeboatError `NoStore` when there is none; `SecretMissing`, `StoreBadUri`, what `loadConfig` throws
+ * @throws LifeboatError `NoStore` when there is none; `StoreUnavailable` when only the embedded one has ended;
+ *   `SecretMissing`, `StoreBadUri`, what `loadConfig` throws
  */
 export async function storeUris(context: CliContext): Promise<StoreUris> {
   const configured = await configuredStores(await context.config(), context.env);
-  const blockstore =
-    configured.blockstore ??
-    (await readUp(context.home))?.blockstore.uri ??
-    nonEmpty(context.env['LIFEBOAT_BLOCKSTORE_URI']);
+  const embedded = configured.blockstore === undefined ? await findBlockstore(context.home) : undefined;
+  if (embedded && !embedded.runs) {
+    const where = `the embedded blockstore of ${context.home} does not answer: its mongod has ended`;
+    throw new LifeboatError('StoreUnavailable', `${where}; \`lifeboat up\` starts it again`);
+  }
+  const blockstore = configured.blockstore ?? embedded?.uri ?? nonEmpty(context.env['LIFEBOAT_BLOCKSTORE_URI']);
   if (blockstore !== undefined) return { ...configured, blockstore };
   throw new LifeboatError(
     'NoStore',

@@ -48,12 +48,23 @@ export function parseYaml(source: string): ParsedFile & { readonly mistakes: rea
       if (!alias.resolve(document)) found.push({ code: 'BAD_ALIAS', offset: alias.range?.[0] ?? 0 });
     },
   });
-  const mistakes = found.map(({ code, offset }) => ({
+  const hidden: number[] = [];
+  visit(document, {
+    Pair(_, { key }) {
+      // The one key that an object of JavaScript does not keep as its own: it would be passed over in silence.
+      if (isScalar(key) && key.value === '__proto__') hidden.push(rangeStart(key) ?? 0);
+    },
+  });
+  const mistake = (offset: number, text: string): Mistake => ({
     ...at(positions, offset),
     key: '',
-    text: syntax[code] ?? 'this is not valid YAML',
+    text,
     notBuiltYet: false,
-  }));
+  });
+  const mistakes = [
+    ...found.map(({ code, offset }) => mistake(offset, syntax[code] ?? 'this is not valid YAML')),
+    ...hidden.map((offset) => mistake(offset, '"__proto__" cannot be a key')),
+  ];
   return { document, positions, mistakes };
 }
 

@@ -1,6 +1,8 @@
 /** Reading `lifeboat.yaml`, once or again whenever it was edited. */
+import type { Stats } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { LifeboatError } from '../shared/errors.ts';
 import { mistakesOf, parseYaml, type Mistake, type ParsedFile } from './document.ts';
 import { configPath, type ConfigChoice } from './path.ts';
@@ -24,8 +26,11 @@ export async function loadConfig(choice: ConfigChoice): Promise<Config> {
  */
 export async function readConfigFile(file: string): Promise<string | undefined> {
   try {
+    // Reading a pipe that nobody writes to would never end.
+    if (!isReadable(await stat(file))) throw new LifeboatError('ConfigInvalid', `${file} is no regular file`);
     return await readFile(file, 'utf8');
   } catch (error) {
+    if (error instanceof LifeboatError) throw error;
     if (isErrno(error, 'ENOENT')) return undefined;
     const why = isErrno(error, 'EISDIR')
       ? 'it is a folder'
@@ -90,9 +95,8 @@ export async function watchableConfig(choice: ConfigChoice): Promise<WatchedConf
   };
   return {
     async read() {
-      const now = await stampOf(file);
-      if (now === stamp) return current;
-      stamp = now;
+      if ((await stampOf(file)) === stamp) return current;
+      stamp = await steadyStamp(file);
       try {
         current = { config: await loadConfig(choice), problem: null };
       } catch (error) {
@@ -104,7 +108,31 @@ export async function watchableConfig(choice: ConfigChoice): Promise<WatchedConf
   };
 }
 
-/** Changes whenever the file may have. */
+/** For how long a file must stand still before it is read, and one that is empty or gone is believed, in milliseconds. */
+const STEADY_MS = 200;
+const HOLLOW_MS = 2_000;
+/** A file that is written to all the time is read as it is, in milliseconds. */
+const MOST_WAIT_MS = 10_000;
+
+/**
+ * The stamp of a file that is not being written just now. Many an editor empties a file and writes it anew, or takes it
+ * away for a moment: what is read in between would lack deployments whose backups run.
+ */
+async function steadyStamp(file: string): Promise<string> {
+  const beganAt = performance.now();
+  let stamp = await stampOf(file);
+  for (let since = beganAt; ;) {
+    const now = performance.now();
+    const wanted = /^(absent|\d+ 0 .*)$/.test(stamp) ? HOLLOW_MS : STEADY_MS;
+    if (now - since >= wanted || now - beganAt >= MOST_WAIT_MS) return stamp;
+    await delay(50);
+    const next = await stampOf(file);
+    if (next !== stamp) since = performance.now();
+    stamp = next;
+  }
+}
+
+/** Changes whenever the file may have: the number of its inode, its size, its times. */
 async function stampOf(file: string): Promise<string> {
   try {
     const { ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true });
@@ -112,6 +140,11 @@ async function stampOf(file: string): Promise<string> {
   } catch {
     return 'absent';
   }
+}
+
+/** A folder is refused by the reading itself. */
+function isReadable(found: Stats): boolean {
+  return found.isFile() || found.isDirectory();
 }
 
 function isErrno(error: unknown, code: string): boolean {

@@ -3,7 +3,7 @@
  *
  * A refusal names the variable, the file or the key that is wrong and never quotes the connection string.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { MongoClient } from 'mongodb';
 import { LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { Config, UriSource } from './schema.ts';
@@ -79,6 +79,8 @@ async function resolveUri(
 function readSecret(file: string, owner: string): string {
   let text: string;
   try {
+    // Reading a pipe that nobody writes to would never end, and nothing else would go on.
+    if (!statSync(file).isFile()) throw new Error('no regular file');
     text = readFileSync(file, 'utf8').trim();
   } catch (error) {
     throw new LifeboatError('SecretMissing', `the file ${file}, which ${owner} needs, cannot be read`, {

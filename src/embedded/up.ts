@@ -16,7 +16,7 @@ import { findBinary } from './binaries.ts';
 import { becomePrimary, blockstoreUri, startBlockstore } from './blockstore-set.ts';
 import { usablePort } from './ports.ts';
 import { isReady, NAMESPACE, startTemporalServer } from './temporal-server.ts';
-import { isWorkerOf, startWorker, workerPolls } from './worker-process.ts';
+import { isWorkerOf, startWorker, workerAnswers } from './worker-process.ts';
 
 export interface UpState {
   readonly temporal: { readonly address: string; readonly namespace: string; readonly ui: string };
@@ -56,6 +56,8 @@ const LOCK_TIMEOUT_MS = 300_000;
 /** A worker lets its activities end and closes its heads. */
 const WORKER_GRACE_MS = 90_000;
 const SERVER_GRACE_MS = 60_000;
+/** One that does not answer. */
+const SILENT_GRACE_MS = 5_000;
 
 const paths = (home: string) =>
   ({
@@ -127,6 +129,18 @@ export async function readUp(homePath: string): Promise<UpState | undefined> {
   const { temporal, blockstore, worker } = await look(home);
   if (!temporal || !blockstore) return undefined;
   return stateOf(home, ports, worker ? { pid: worker.pid } : null);
+}
+
+/** Where the blockstore of `home` is to be found, and whether it runs; undefined when nothing of `up` runs there. */
+export async function findBlockstore(
+  homePath: string,
+): Promise<{ readonly uri: string; readonly runs: boolean } | undefined> {
+  const home = await realpath(homePath).catch(() => undefined);
+  const ports = home === undefined ? undefined : await readPorts(home);
+  if (home === undefined || ports === undefined) return undefined;
+  const { temporal, blockstore, worker } = await look(home);
+  if (!temporal && !blockstore && !worker) return undefined;
+  return { uri: blockstoreUri(ports.blockstore), runs: blockstore !== undefined };
 }
 
 function stateOf(home: string, ports: Ports, worker: UpState['worker']): UpState {
@@ -239,8 +253,9 @@ async function ensureBlockstore(home: string, ports: Ports, { blockstore }: Runn
 async function ensureWorker(state: UpState, { worker }: Running, options: UpOptions): Promise<number> {
   const { home, temporal, blockstore } = state;
   if (worker) {
-    if (await workerPolls(home, worker.pid)) return worker.pid;
-    await endProcess(worker, WORKER_GRACE_MS);
+    if (await workerAnswers(home, worker.pid)) return worker.pid;
+    // It gives no sign of life, so it will not end by itself either; its heads are taken over by the next one.
+    await endProcess(worker, SILENT_GRACE_MS);
   }
   return startWorker({
     home,

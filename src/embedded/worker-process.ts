@@ -1,7 +1,7 @@
 /** The worker that `up` runs: the launcher's `worker` in a process of its own. */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { readFile, rm, stat } from 'node:fs/promises';
 import { devNull } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -91,12 +91,32 @@ async function readyPid(file: string): Promise<number | undefined> {
   }
 }
 
-/** Waits until a worker that runs already polls, or has ended; true when it polls. */
-export async function workerPolls(home: string, pid: number): Promise<boolean> {
-  const deadline = Date.now() + READY_TIMEOUT_MS;
-  while ((await readyPid(join(home, 'worker.json'))) !== pid) {
-    if ((await commandLineOf(pid)) === undefined || Date.now() > deadline) return false;
+/** A worker gives its file a new time every second; one that is busy may be late, in milliseconds. */
+const ANSWER_TIMEOUT_MS = 20_000;
+
+/**
+ * Waits until a worker that runs already polls and gives a sign of life; false when it has ended, or gives none: a process
+ * that was stopped, or hangs, is there all the same.
+ */
+export async function workerAnswers(home: string, pid: number): Promise<boolean> {
+  const file = join(home, 'worker.json');
+  const pollsBy = Date.now() + READY_TIMEOUT_MS;
+  while ((await readyPid(file)) !== pid) {
+    if ((await commandLineOf(pid)) === undefined || Date.now() > pollsBy) return false;
     await delay(50);
   }
-  return true;
+  const seen = await timeOf(file);
+  const answersBy = Date.now() + ANSWER_TIMEOUT_MS;
+  while ((await timeOf(file)) === seen) {
+    if (Date.now() > answersBy) return false;
+    await delay(50);
+  }
+  return (await readyPid(file)) === pid;
+}
+
+async function timeOf(file: string): Promise<bigint | undefined> {
+  return stat(file, { bigint: true }).then(
+    ({ mtimeNs }) => mtimeNs,
+    () => undefined,
+  );
 }

@@ -1,6 +1,6 @@
 /** Holding a head still at an exact optime, all its files complete on disk (research, mongodb-internals §5). */
 import { readdir, stat } from 'node:fs/promises';
-import { join, relative, sep } from 'node:path';
+import { join } from 'node:path';
 import { LifeboatError } from '../shared/errors.ts';
 import type { OpenHead } from './open-head.ts';
 import { replyValues, succeeded, type HeadSocket } from './socket.ts';
@@ -8,16 +8,12 @@ import { positionIn } from './state.ts';
 import { Turns, type EndTurn } from './turns.ts';
 import type { LockedHead } from './types.ts';
 
-/** What a running mongod keeps in its dbpath that is no data of the head. */
-const NOT_IN_A_SNAPSHOT = new Set([
-  'mongod.lock',
-  'WiredTiger.lock',
-  // Left by the lock's own backup cursor, and deleted at the next start.
-  'WiredTiger.backup',
-  'journal',
-  'diagnostic.data',
-  '_tmp',
-]);
+/**
+ * What belongs into a snapshot, all of it in the dbpath itself: the files of WiredTiger's tables, what it finds them by,
+ * and mongod's note of the storage engine. Locks, the journal, diagnostics and `WiredTiger.backup`, which the lock itself
+ * leaves, do not; nor does anything that others put into the folder.
+ */
+const IN_A_SNAPSHOT = /^(WiredTiger|WiredTiger\.turtle|storage\.bson|.+\.wt)$/;
 
 /**
  * Flushes the head and stops its writes.
@@ -79,11 +75,10 @@ async function pidOf(socket: HeadSocket): Promise<number> {
 
 async function filesOf(dbpath: string): Promise<{ path: string; bytes: number }[]> {
   const files: { path: string; bytes: number }[] = [];
-  for (const entry of await readdir(dbpath, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue;
-    const full = join(entry.parentPath, entry.name);
-    const path = relative(dbpath, full).split(sep).join('/');
-    if (!NOT_IN_A_SNAPSHOT.has(path.split('/')[0] ?? '')) files.push({ path, bytes: (await stat(full)).size });
+  for (const entry of await readdir(dbpath, { withFileTypes: true })) {
+    const path = entry.name;
+    if (!entry.isFile() || !IN_A_SNAPSHOT.test(path)) continue;
+    files.push({ path, bytes: (await stat(join(dbpath, path))).size });
   }
   return files.sort((a, b) => (a.path < b.path ? -1 : 1));
 }

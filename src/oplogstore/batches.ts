@@ -1,9 +1,11 @@
 /** The chain of stored oplog entries: extended by one writer at a time, read in order, checked link by link. */
 import { type Long, MongoServerError, type ObjectId, type Timestamp } from 'mongodb';
+import { documentLength } from '../bson/raw.ts';
+import { entryPlace } from '../mongo/entries.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition, toTimestamp } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
-import { compareOptimes, formatOptime, ZERO_OPTIME, type Position } from '../shared/optime.ts';
+import { compareOptimes, formatOptime, samePosition, ZERO_OPTIME, type Position } from '../shared/optime.ts';
 import { loadBytes, storeBytes } from '../stores/bytes.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { BatchRecord } from '../stores/records.ts';
@@ -104,6 +106,29 @@ export async function* readEntries(
     coming.catch(() => undefined);
     yield batch;
   }
+}
+
+/**
+ * Wall time of a stored entry: the clock of the server that wrote it.
+ * @throws LifeboatError `HeadInconsistent` (retryable) while the chain has not come to it; what `readEntries` throws
+ */
+export async function wallOfEntry(
+  stores: Stores,
+  incarnation: ObjectId,
+  position: Position,
+  signal: AbortSignal,
+): Promise<Date> {
+  const end = await endOfChain(stores, incarnation);
+  if (end && compareOptimes(end.ts, position.ts) >= 0) {
+    for await (const { bytes } of readEntries(stores, incarnation, position, signal)) {
+      for (let at = 0; at < bytes.length; at += documentLength(bytes, at)) {
+        const place = entryPlace(bytes, at);
+        if (samePosition(place, position)) return place.wall;
+      }
+      throw new LifeboatError('EntriesMissing', `the entry ${formatOptime(position.ts)} is not among the stored ones`);
+    }
+  }
+  throw new LifeboatError('HeadInconsistent', `the entry ${formatOptime(position.ts)} is not stored yet`);
 }
 
 async function fetchFrom(stores: Stores, incarnation: ObjectId, from: Position): Promise<EntryBatch | undefined> {

@@ -5,7 +5,14 @@
 import { readdir, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MongoClient, type Db } from 'mongodb';
-import { endMongodOn, MongodEnded, privateSocketPath, startMongod, type RunningMongod } from '../mongod/process.ts';
+import {
+  endMongodOn,
+  MongodEnded,
+  privateSocketPath,
+  startMongod,
+  type MongodExit,
+  type RunningMongod,
+} from '../mongod/process.ts';
 import { Meter } from '../shared/meter.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
@@ -22,8 +29,8 @@ export interface ProofRequest {
 /** A start needs some for a journal; with less than this the disk is to blame for one that fails, in bytes. */
 const ROOM_TO_START = 512 * 1024 * 1024;
 
-/** How long its clean shutdown may take, in milliseconds. */
-const SHUTDOWN_MS = 10 * 60_000;
+/** A shutdown writes a checkpoint, which takes a slow disk its time, in milliseconds. */
+const SHUTDOWN_MS = 600_000;
 
 /** What a mongod leaves in its dbpath that does not belong to the data, after a clean shutdown. */
 const LEFT_BY_MONGOD = ['mongod.lock', 'WiredTiger.lock', 'diagnostic.data', '_tmp'];
@@ -49,13 +56,13 @@ export async function proveDbpath(request: ProofRequest): Promise<void> {
   try {
     if (signal.aborted) stopEarly();
     await examine(mongod, request);
-    // A checkpoint of all that validation read in and recovery changed may take long on a slow disk.
-    const { code, signal: killedBy } = await mongod.stop(SHUTDOWN_MS);
-    if (killedBy !== null) throw brokenOff(request, `it was ended by ${killedBy}`);
-    if (code !== 0) throw new LifeboatError('RestoreProofFailed', `mongod did not shut down cleanly on ${dbpath}`);
+    const exit = await mongod.stop(SHUTDOWN_MS);
+    if (exit.code !== 0) throw await verdict(request, exit, 'did not shut down cleanly');
   } catch (error) {
     signal.throwIfAborted();
-    throw isLifeboatError(error) ? error : await interrupted(mongod, request, error);
+    if (isLifeboatError(error)) throw error;
+    mongod.kill('SIGTERM');
+    throw await verdict(request, await mongod.exited, 'ended in the middle of the proof', error);
   } finally {
     signal.removeEventListener('abort', stopEarly);
     await mongod.stop();
@@ -67,7 +74,8 @@ export async function proveDbpath(request: ProofRequest): Promise<void> {
   }
 }
 
-async function start({ binary, dbpath, logPath, signal }: ProofRequest): Promise<RunningMongod> {
+async function start(request: ProofRequest): Promise<RunningMongod> {
+  const { binary, dbpath, logPath, signal } = request;
   try {
     return await startMongod(
       {
@@ -87,37 +95,34 @@ async function start({ binary, dbpath, logPath, signal }: ProofRequest): Promise
     );
   } catch (error) {
     if (!isLifeboatError(error, 'HeadStartFailed')) throw error;
-    await blameTheDisk(dbpath);
-    // Killed, by a machine out of memory for one: that says nothing of the files.
-    if (error instanceof MongodEnded && error.exit.signal !== null) {
-      throw brokenOff({ dbpath, logPath }, `it was ended by ${error.exit.signal}`, error);
-    }
-    throw new LifeboatError('RestoreProofFailed', `mongod does not start on ${dbpath}; its log is ${logPath}`, {
-      cause: error,
-    });
+    const exit = error instanceof MongodEnded ? error.exit : undefined;
+    throw await verdict(request, exit, 'does not start', error);
   }
 }
 
-/** What to call it when the mongod of a proof is gone. */
-async function interrupted(mongod: RunningMongod, request: ProofRequest, error: unknown): Promise<LifeboatError> {
-  mongod.kill('SIGTERM');
-  await mongod.exited;
-  await blameTheDisk(request.dbpath);
-  return brokenOff(request, 'its connection ended', error);
-}
+/** How a mongod dies of what it found, or of itself: by these, or with an exit code. */
+const CRASHES = new Set(['SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGSEGV', 'SIGTRAP']);
 
-function brokenOff(
-  { dbpath, logPath }: Pick<ProofRequest, 'dbpath' | 'logPath'>,
+/**
+ * What the end of a prover says of the files. A full disk ends it in many ways, so that is asked first. One that somebody
+ * killed, the kernel for want of memory above all, has judged nothing and is asked again; only one that gave up by itself
+ * has.
+ */
+async function verdict(
+  { dbpath, logPath }: ProofRequest,
+  exit: MongodExit | undefined,
   how: string,
   cause?: unknown,
-): LifeboatError {
-  const message = `the proof of ${dbpath} broke off (${how}); its log is ${logPath}`;
-  return new LifeboatError('ProofInterrupted', message, { cause });
+): Promise<LifeboatError> {
+  if (await isDiskFull(dbpath)) return new LifeboatError('TargetFull', `the disk of ${dbpath} is full`, { cause });
+  const gaveUp = exit === undefined || (exit.signal === null ? exit.code !== 0 : CRASHES.has(exit.signal));
+  const kind = gaveUp ? 'RestoreProofFailed' : 'ProofInterrupted';
+  return new LifeboatError(kind, `mongod ${how} on ${dbpath}; its log is ${logPath}`, { cause });
 }
 
-async function blameTheDisk(dbpath: string): Promise<void> {
+async function isDiskFull(dbpath: string): Promise<boolean> {
   const { bavail, bsize } = await statfs(dbpath);
-  if (bavail * bsize < ROOM_TO_START) throw new LifeboatError('TargetFull', `the disk of ${dbpath} is full`);
+  return bavail * bsize < ROOM_TO_START;
 }
 
 async function examine(mongod: RunningMongod, { dbpath, report }: ProofRequest): Promise<void> {

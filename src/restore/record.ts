@@ -34,10 +34,13 @@ export class RestoreRun {
   #writtenAt = 0;
   #writing: Promise<void> = Promise.resolve();
   readonly #superseded = new AbortController();
+  /** What ailed the run before this one; shown until this one gets on. */
+  readonly problemBefore: RestoreRecord['problem'];
 
   private constructor(stores: Stores, record: RestoreRecord) {
     this.#stores = stores;
     this.#record = record;
+    this.problemBefore = record.problem;
   }
 
   /** As this run last wrote it. */
@@ -77,7 +80,8 @@ export class RestoreRun {
       );
       if (!record) throw new LifeboatError('Internal', `restore ${_id} left no record`);
       const run = new RestoreRun(stores, record);
-      if (record.state !== 'done') await run.set({ state: 'running', problem: null, endedAt: null });
+      // Its problem stays until there is progress: a restore that fails again and again would else seem to be well.
+      if (record.state !== 'done') await run.set({ state: 'running', endedAt: null });
       return run;
     } catch (error) {
       if (error instanceof MongoServerError && error.code === DUPLICATE_KEY) {
@@ -110,7 +114,7 @@ export class RestoreRun {
     const now = performance.now();
     if (now - this.#writtenAt < WRITE_EVERY_MS) return;
     this.#writtenAt = now;
-    this.#writing = this.#write({ progress }).catch((error: unknown) => {
+    this.#writing = this.#write({ progress, problem: null }).catch((error: unknown) => {
       if (isLifeboatError(error, 'FenceLost')) this.#superseded.abort(error);
     });
   }

@@ -9,8 +9,8 @@
  * Each step is one rename, so that whoever comes next can tell from the names alone where to go on.
  */
 import { constants, type Stats } from 'node:fs';
-import { access, lstat, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
-import { dirname, isAbsolute, join } from 'node:path';
+import { access, lstat, mkdir, open, readdir, readFile, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, relative, sep } from 'node:path';
 import { LifeboatError } from '../shared/errors.ts';
 
 const STORAGE = 'storage.bson';
@@ -33,6 +33,11 @@ const UNUSABLE = new Set([
   'EFBIG',
   'EEXIST',
   'EIO',
+  // A symbolic link that leads nowhere, or a file system on which nothing can be made, such as /proc.
+  'ENOENT',
+  'EINVAL',
+  'ENOSYS',
+  'ENOTSUP',
 ]);
 
 /** The same for each restore, with its id: how a rerun knows its own. */
@@ -63,6 +68,46 @@ export async function syncFolder(path: string): Promise<void> {
   } finally {
     await handle.close();
   }
+}
+
+/**
+ * Refuses a destination that others write to or remove: below a folder of Lifeboat's own, or in a dbpath. A snapshot of a
+ * head could take such files in, and a resync would delete them.
+ * @param ownFolders absolute paths
+ * @throws LifeboatError `TargetUnusable` that names the folder
+ */
+export async function refuseTakenPlace(path: string, ownFolders: readonly string[]): Promise<void> {
+  try {
+    const real = await realPath(path);
+    for (const folder of ownFolders) {
+      if (!isBelow(real, await realPath(folder))) continue;
+      throw new LifeboatError('TargetUnusable', `${path} lies in ${folder}, where Lifeboat keeps its own data`);
+    }
+    // Not the folder itself: a mongod that was tried on an unfinished restore has left its lock there, and a dbpath is not empty.
+    for (let folder = dirname(real); ; folder = dirname(folder)) {
+      if (await exists(join(folder, 'mongod.lock'))) {
+        throw new LifeboatError('TargetUnusable', `${path} lies in ${folder}, which is the dbpath of a mongod`);
+      }
+      if (folder === dirname(folder)) return;
+    }
+  } catch (error) {
+    throw castTargetError(error, path);
+  }
+}
+
+/** The path without symbolic links, as far as it is there. */
+async function realPath(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if (absent(error) !== undefined || path === dirname(path)) throw error;
+    return join(await realPath(dirname(path)), basename(path));
+  }
+}
+
+function isBelow(path: string, folder: string): boolean {
+  const way = relative(folder, path);
+  return way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way);
 }
 
 /** How far a restore is, by what stands in its directory. */
@@ -115,7 +160,7 @@ export class RestoreTarget {
    */
   async take(): Promise<void> {
     try {
-      await mkdir(this.path, { recursive: true });
+      await makeFolder(this.path);
       if (!(await this.#holdsOurs())) await this.#begin();
       await access(this.path, constants.R_OK | constants.W_OK | constants.X_OK);
       await mkdir(this.staging, { recursive: true, mode: 0o700 });
@@ -190,6 +235,22 @@ export class RestoreTarget {
     } catch (error) {
       throw castTargetError(error, this.path);
     }
+  }
+}
+
+/**
+ * Makes a folder and those above it. Node's own `recursive` never ends where a folder that is there refuses to hold
+ * another with ENOENT, as /proc does.
+ */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    if (code !== 'ENOENT' || (await exists(dirname(path)))) throw error;
+    await makeFolder(dirname(path));
+    await mkdir(path);
   }
 }
 

@@ -401,13 +401,13 @@ const kinds = {
     code: 'LB5002',
     owner: 'operator',
     retryable: false,
-    fix: 'A stored block does not match its hash. Restore from another snapshot, and check the disk of the blockstore.',
+    fix: 'A stored block does not match its hash. Take a snapshot: what the head still holds is stored again, for the older snapshots too. Check the disk of the blockstore.',
   },
   BlockMissing: {
     code: 'LB5003',
     owner: 'operator',
     retryable: false,
-    fix: 'A block of the snapshot is not in the blockstore. Restore from another snapshot, and check the disk of the blockstore.',
+    fix: 'A block of the snapshot is not in the blockstore. Take a snapshot: what the head still holds is stored again, for the older snapshots too. Check the disk of the blockstore.',
   },
   ManifestDamaged: {
     code: 'LB5004',
@@ -445,7 +445,7 @@ const kinds = {
     code: 'LB6002',
     owner: 'operator',
     retryable: false,
-    fix: 'Name a directory that the worker can write to.',
+    fix: 'Name a directory that the worker can write to, outside the data of Lifeboat and of any mongod.',
   },
   TargetFull: {
     code: 'LB6003',
@@ -551,6 +551,12 @@ const kinds = {
     owner: 'nobody',
     retryable: true,
     fix: 'It takes effect by itself, as soon as what it waits for answers: see `lifeboat backup status NAME`.',
+  },
+  DaemonIdTaken: {
+    code: 'LB7019',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Give each worker a daemon.id of its own, or leave it out; each makes one up and keeps it in its dataDir.',
   },
 
   MetricsPortTaken: {

@@ -6,7 +6,7 @@ import { toTimestamp } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { compareOptimes, formatOptime, samePosition, type Position } from '../shared/optime.ts';
 import type { PinnedMember, Source } from './connect.ts';
-import { lastWrite, oldestEntry } from './positions.ts';
+import { oldestEntry, primaryWrite } from './positions.ts';
 import { RawCursor, type RawBatch } from './raw-cursor.ts';
 
 /** InvalidOptions: what a server answers to a cluster time that it has never heard of. */
@@ -108,9 +108,13 @@ async function openAt(source: Source, local: Db, from: Position, signal: AbortSi
   }
 }
 
-/** The member knows no cluster time as late as `from`: the primary tells whether the set has gone back behind it. */
+/**
+ * The member knows no cluster time as late as `from`: the primary tells whether the set has gone back behind it. One
+ * whose newest entry is of an older term than `from` has yet to hear of its successor.
+ */
 async function unheardOf(source: Source, from: Position, signal: AbortSignal): Promise<LifeboatError> {
-  const { last } = await lastWrite(source.client, signal);
+  const last = await primaryWrite(source.client, signal);
+  if (!last || last.term < from.term) return notReady(source, from);
   return compareOptimes(last.ts, from.ts) < 0 ? rolledBack(source, from) : notReady(source, from);
 }
 

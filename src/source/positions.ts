@@ -1,5 +1,12 @@
 /** Where a member of the source stands, and whether that will last. */
-import { MongoServerError, ReadPreference, type Long, type MongoClient, type Timestamp } from 'mongodb';
+import {
+  MongoServerError,
+  MongoServerSelectionError,
+  ReadPreference,
+  type Long,
+  type MongoClient,
+  type Timestamp,
+} from 'mongodb';
 import { run, type FirstBatch } from '../mongo/commands.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, fromTimestamp, toTimestamp } from '../mongo/positions.ts';
@@ -12,6 +19,7 @@ interface ServerOpTime {
 }
 
 interface Hello {
+  readonly isWritablePrimary?: boolean;
   /** Without `majorityOpTime` until a member that was just started hears of it. */
   readonly lastWrite: { readonly opTime: ServerOpTime; readonly majorityOpTime?: ServerOpTime };
 }
@@ -21,6 +29,22 @@ interface LastWrite {
   readonly last: Position;
   /** The newest entry that the member knows to be on a majority. */
   readonly majority: Position;
+}
+
+/**
+ * The newest entry of the primary, as it says itself; undefined while none answers as such. Another member's word proves
+ * nothing about what is gone: it may merely lag behind.
+ * @throws the driver's errors
+ */
+export async function primaryWrite(client: MongoClient, signal: AbortSignal): Promise<Position | undefined> {
+  try {
+    const options = { readPreference: ReadPreference.primary, signal };
+    const hello = await run<Hello>(client.db('admin'), { hello: 1 }, options);
+    return hello.isWritablePrimary === true ? fromStoredPosition(hello.lastWrite.opTime) : undefined;
+  } catch (error) {
+    if (error instanceof MongoServerSelectionError) return undefined;
+    throw error;
+  }
 }
 
 /** How long a majority may take to come to an entry, in milliseconds. */

@@ -3,10 +3,11 @@ import { buildDeferred } from '../head/indexes.ts';
 import { removeLeftovers } from '../head/leftovers.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import type { HeadOwner } from '../head/owner.ts';
-import { reached } from '../head/state.ts';
+import { NO_WALL, reached } from '../head/state.ts';
+import { wallOfEntry } from '../oplogstore/batches.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { Meter } from '../shared/meter.ts';
-import { formatOptime } from '../shared/optime.ts';
+import { formatOptime, type Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import { listCollectionsToBuild } from '../syncstore/collections.ts';
@@ -33,11 +34,18 @@ export async function finishSync(ctx: StepContext, parts: FinishParts): Promise<
   const attempt = parts.head.attempt('apply');
   const { collections } = await listCollectionsToBuild(stores, fence.incarnation);
   const listed = new Set(collections.map(({ _id }) => Buffer.from(_id.uuid.buffer).toString('hex')));
-  await attempt.turn((head) => makeWhole(ctx, head, listed), ctx.signal);
+  const wallAt = (position: Position): Promise<Date> => wallOfEntry(stores, fence.incarnation, position, ctx.signal);
+  await attempt.turn((head) => makeWhole(ctx, head, listed, wallAt), ctx.signal);
   await planBuilt(stores, fence);
 }
 
-async function makeWhole(ctx: StepContext, head: OpenHead, listed: ReadonlySet<string>): Promise<void> {
+/** @param wallAt the wall time of a stored entry */
+async function makeWhole(
+  ctx: StepContext,
+  head: OpenHead,
+  listed: ReadonlySet<string>,
+  wallAt: (position: Position) => Promise<Date>,
+): Promise<void> {
   const { record } = head;
   if (record.stage === 'consistent') return;
   const { position } = record;
@@ -46,6 +54,8 @@ async function makeWhole(ctx: StepContext, head: OpenHead, listed: ReadonlySet<s
     const where = position ? `stands at ${formatOptime(position.appliedThrough.ts)}` : 'holds nothing';
     throw new LifeboatError('HeadUnfinished', `the head of ${head.label} ${where}, before its stop point`);
   }
+  // While nothing was applied, nothing has told the head the time of the entry that it stands at.
+  const wall = record.wall.getTime() > NO_WALL.getTime() ? record.wall : await wallAt(position.appliedThrough);
   const leftovers = await removeLeftovers(head, listed);
   const total = head.deferred.entries.reduce((sum, [, specs]) => sum + specs.length, 0);
   const meter = new Meter('indexes', 'indexes', total);
@@ -53,7 +63,7 @@ async function makeWhole(ctx: StepContext, head: OpenHead, listed: ReadonlySet<s
   await buildDeferred(head.socket, head.catalog, head.deferred, built, ctx.signal);
   const consistent = { ...position, inconsistentUntil: null };
   await head.save(
-    { ...record, stage: 'consistent', position: consistent, awaitsValidation: true },
+    { ...record, stage: 'consistent', position: consistent, wall, awaitsValidation: true },
     { journaled: true },
   );
   const optime = formatOptime(position.appliedThrough.ts);

@@ -4,7 +4,7 @@ import { fromTimestamp } from '../mongo/positions.ts';
 import { fillFiles, proveFiles } from '../restore/files.ts';
 import { endProver, proveDbpath } from '../restore/proof.ts';
 import { RestoreRun, storedSummary, summaryOfRestore } from '../restore/record.ts';
-import { castTargetError, RestoreTarget } from '../restore/target.ts';
+import { castTargetError, refuseTakenPlace, RestoreTarget } from '../restore/target.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { Progress, RestoreSummary } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';
@@ -18,6 +18,8 @@ export interface RestoreParts {
   readonly daemon: string;
   /** The path of a mongod that can open files of mongod `version` (`x.y.z`), for the proof. */
   readonly mongodFor: (version: string) => Promise<string>;
+  /** Absolute paths of folders that hold Lifeboat's own data: nothing is restored below them. None when left out. */
+  readonly ownFolders?: readonly string[];
 }
 
 export interface RestoreRequest {
@@ -104,11 +106,12 @@ async function restoreAlone(ctx: StepContext, parts: RestoreParts, request: Rest
   if (finished) return finished;
   try {
     const target = new RestoreTarget(path, id);
+    await refuseTakenPlace(path, parts.ownFolders ?? []);
     if (!(await isProven(run, target))) await fillAndProve(ctx, parts, request, run, target);
     return await handOver(run, target);
   } catch (error) {
     const cast = castTargetError(error, path);
-    await noteFailure(run, cast);
+    await noteFailure(ctx, run, cast);
     throw cast;
   }
 }
@@ -182,11 +185,15 @@ async function handOver(run: RestoreRun, target: RestoreTarget): Promise<Restore
   return summary;
 }
 
-/** What can be tried again stays `running`, with its problem; so does what was stopped from outside. */
-async function noteFailure(run: RestoreRun, error: unknown): Promise<void> {
-  if (!isLifeboatError(error)) return;
-  const { code, message, fix, retryable } = error;
-  const problem = { code, message, fix, since: new Date() };
+/** What can be tried again stays `running`, with its problem; what was stopped from outside has none. */
+async function noteFailure(ctx: StepContext, run: RestoreRun, error: unknown): Promise<void> {
+  if (ctx.signal.aborted && !isLifeboatError(error)) return;
+  // Of an error that nobody foresaw not a word is shown: it may quote anything.
+  const known = isLifeboatError(error) ? error : new LifeboatError('Internal', 'unexpected error', { cause: error });
+  const { code, message, fix, retryable } = known;
+  const before = run.problemBefore;
+  const since = before?.code === code ? before.since : new Date();
+  const problem = { code, message, fix, since };
   const end = retryable ? {} : { state: 'failed' as const, endedAt: new Date() };
   // The error itself is what the caller needs to know; a later run, or a store that is away, only loses the note of it.
   await run.set({ problem, ...end }).catch(() => undefined);

@@ -225,12 +225,19 @@ async function pump(
   ctx.signal.throwIfAborted();
 }
 
-/** The newest optime known of the source, noted now and then. */
+/** How long a set is waited for that does not say how far it is: following goes on without it, in milliseconds. */
+const ASK_MS = 500;
+
+/**
+ * The newest optime known of the source, noted now and then. The member that is followed may itself be far behind, so the
+ * set is asked, too.
+ */
 class Seen {
   readonly #parts: TailOplogParts;
   readonly #signal: AbortSignal;
   #newest: Position | undefined;
   #noteAt = 0;
+  #asking: Promise<void> | undefined;
 
   constructor(parts: TailOplogParts, signal: AbortSignal) {
     this.#parts = parts;
@@ -242,10 +249,23 @@ class Seen {
     if (Date.now() < this.#noteAt) return;
     this.#noteAt = Date.now() + SEEN_MS;
     this.#advance((await lastWrite(member.client, this.#signal)).majority);
+    await Promise.race([this.#askSet(), delay(ASK_MS, undefined, { ref: false })]);
     const { stores, fence } = this.#parts;
     if (!this.#newest) return;
     const { ts, term } = this.#newest;
     await updateMember(stores, fence, { seen: { position: toStoredPosition({ ts, term }), at: await stores.now() } });
+  }
+
+  /** One question at a time: without a primary it takes seconds until there is an answer. */
+  #askSet(): Promise<void> {
+    this.#asking ??= this.#parts.source
+      .majorityPosition()
+      .then((position) => this.#advance(position))
+      .catch(() => undefined)
+      .finally(() => {
+        this.#asking = undefined;
+      });
+    return this.#asking;
   }
 
   #advance(position: Position | undefined): void {

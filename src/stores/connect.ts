@@ -216,6 +216,8 @@ async function makeIndexes(stores: Stores, state: Db, sync: Db, oplog: Db): Prom
   await stores.sliceParts.createIndex({ incarnation: 1 });
   await stores.syncCollections.createIndex({ '_id.incarnation': 1, state: 1 });
   await stores.syncViews.createIndex({ '_id.incarnation': 1 });
+  const marked = { damaged: { $exists: true } };
+  await stores.blocks.createIndex({ damaged: 1, _id: 1 }, { partialFilterExpression: marked }, undefined);
   await stores.members.createIndex({ deployment: 1 });
   await stores.manifests.createIndex({ deployment: 1, 'optime.ts': 1 });
   await stores.manifestParts.createIndex({ '_id.snapshot': 1, '_id.n': 1 }, { unique: true }, undefined);

@@ -1,4 +1,6 @@
 /** The workers that are, or were, there. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { MongoServerError } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { daemonTaskQueue } from '../shared/names.ts';
@@ -17,14 +19,60 @@ export interface DaemonIdentity {
   readonly version: string;
 }
 
-/** Writes the record of a daemon whose worker has just started. */
-export async function registerDaemon(stores: Stores, daemon: DaemonIdentity): Promise<void> {
+/** After this silence a worker of another process is taken for ended when one of the same id starts, in milliseconds. */
+const SILENCE_MS = 3 * DAEMON_HEARTBEAT_MS;
+const LOOK_MS = 1_000;
+
+/**
+ * Writes the record of a daemon whose worker has just started. Where its id is another process's, that one is given the
+ * time to show that it is there: two workers that poll the queue of one id would each get half of its work.
+ * @param hasEnded whether a process of this machine runs no more
+ * @throws LifeboatError `DaemonIdTaken` when another worker of that id is there
+ */
+export async function registerDaemon(
+  stores: Stores,
+  daemon: DaemonIdentity,
+  hasEnded: (pid: number) => Promise<boolean> = () => Promise.resolve(false),
+): Promise<void> {
   const { id, ...identity } = daemon;
   await writing(`registering daemon ${id}`, async () => {
+    const before = await stores.daemons.findOne({ _id: id });
+    if (before && !isSameProcess(before, daemon) && !(before.host === daemon.host && (await hasEnded(before.pid)))) {
+      await requireSilence(stores, before);
+    }
     const now = await stores.now();
     const fields = { ...identity, taskQueue: daemonTaskQueue(id), startedAt: now, seenAt: now };
-    await stores.daemons.replaceOne({ _id: id }, fields, { upsert: true });
+    // Of two that start at the same moment one finds the record as it was.
+    const filter = { _id: id, ...(before ? { startedAt: before.startedAt } : { startedAt: { $exists: false } }) };
+    try {
+      await stores.daemons.replaceOne(filter, fields, { upsert: before === null });
+    } catch (error) {
+      if (!(error instanceof MongoServerError) || error.code !== DUPLICATE_KEY) throw error;
+    }
+    const after = await stores.daemons.findOne({ _id: id });
+    if (after && !isSameProcess(after, daemon)) throw taken(after);
   });
+}
+
+const DUPLICATE_KEY = 11000;
+
+function isSameProcess(one: Pick<DaemonRecord, 'host' | 'pid'>, other: Pick<DaemonRecord, 'host' | 'pid'>): boolean {
+  return one.host === other.host && one.pid === other.pid;
+}
+
+/** Settles when a daemon has been silent for long enough; throws as soon as it says that it is there. */
+async function requireSilence(stores: Stores, before: DaemonRecord): Promise<void> {
+  for (;;) {
+    const now = await stores.now();
+    if (now.getTime() - before.seenAt.getTime() > SILENCE_MS) return;
+    await delay(LOOK_MS);
+    const record = await stores.daemons.findOne({ _id: before._id });
+    if (record && record.seenAt.getTime() !== before.seenAt.getTime()) throw taken(record);
+  }
+}
+
+function taken({ _id, host, pid }: DaemonRecord): LifeboatError {
+  return new LifeboatError('DaemonIdTaken', `daemon ${_id} runs already, on ${host} as process ${pid}`);
 }
 
 /** Says that a registered daemon is still there. */

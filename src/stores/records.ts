@@ -185,6 +185,8 @@ export interface BlockRecord {
   readonly claim: number;
   /** Set by a groom that found it dead; a reuse takes it away again, in the same write that claims the block. */
   readonly doom?: number;
+  /** When it was found not to match its hash, in the store's time. No claim reaches it until its bytes are stored anew. */
+  readonly damaged?: Date;
 }
 
 /** `manifests`: a snapshot. Written last, in one majority transaction that re-reads the lease; without it nothing is a snapshot. */
