@@ -32,6 +32,8 @@ export class Presence {
     while (await waited(signal)) {
       try {
         await this.#tell();
+        // One that was away for long finds here what it no longer owns.
+        await this.#daemon.leaveTakenOver();
       } catch (error) {
         const code = isLifeboatError(error) ? error.code : undefined;
         this.#daemon.logger.warn({ code }, 'the daemon could not say that it is there');

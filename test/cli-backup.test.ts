@@ -144,6 +144,7 @@ describe('a backup in routine operation', () => {
       taskQueue: 'lifeboat.daemon.far-away',
       startedAt: new Date(),
       seenAt: new Date(),
+      hereSince: new Date(),
     });
     const words = `restore shop --snapshot ${snapshot.id} --to dir:here --daemon far-away`;
     const { error } = await fails(words, 'BadUsage', 2);

@@ -33,7 +33,7 @@ test('a file that says nothing means the defaults', () => {
   for (const source of ['', '# nothing yet\n', '{}', 'deployments:\n  # shop: ...\nlimits:\ndaemon:\n']) {
     assert.deepEqual(parseConfig(FILE, source), {
       file: FILE,
-      daemon: { id: null, dataDir: null, headCacheBytes: 2 ** 30, mongod: new Map() },
+      daemon: { id: null, dataDir: null, headCacheBytes: 2 ** 30, mongod: new Map(), takeoverAfterMs: 1_800_000 },
       blockstore: null,
       syncStore: null,
       oplogStore: null,
@@ -47,7 +47,7 @@ test('every key that is built is read, in bytes and milliseconds, paths beside t
   const config = parseConfig(
     FILE,
     `
-daemon: { id: host-1, dataDir: data, headCache: 512MiB, mongod: { 6.0: /usr/bin/mongod, "7.0": bin/mongod } }
+daemon: { id: host-1, dataDir: data, headCache: 512MiB, mongod: { 6.0: /usr/bin/mongod, "7.0": bin/mongod }, takeoverAfter: never }
 blockstore: { uri: "\${STORE}" }
 syncStore: { uriFile: sync-uri }
 limits: { slicesInFlight: 2 }
@@ -67,6 +67,7 @@ deployments:
       ['6.0', '/usr/bin/mongod'],
       ['7.0', '/etc/lifeboat/bin/mongod'],
     ]),
+    takeoverAfterMs: Infinity,
   });
   assert.deepEqual(config.blockstore, { uri: '${STORE}' });
   assert.deepEqual(config.syncStore, { uriFile: '/etc/lifeboat/sync-uri' });
@@ -117,6 +118,7 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
     /one of ms, s, m, h, d, w/,
   ],
   ['a size below the least', 'daemon:\n  headCache: 1MiB\n', '2:14', /at least 256MiB/],
+  ['a takeover before a daemon can be missed', 'daemon: { takeoverAfter: 5s }', '1:26', /at least 30s/],
   ['a text for a number', 'limits:\n  slicesInFlight: many\n', '2:19', /a whole number from 1 to 64/],
   ['a broken number', 'limits: { slicesInFlight: 1.5 }', '1:27', /a whole number from 1 to 64/],
   ['a number out of range', 'limits: { slicesInFlight: 0 }', '1:27', /a whole number from 1 to 64/],

@@ -3,7 +3,7 @@ import type { LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
 
 /** Steps that overlap, the one that is shown first: people wait for the copy while the head is already being built. */
-const SHOWN_FIRST = ['takeSnapshot', 'finishSync', 'copySource', 'buildHead', 'applyEntries'] as const;
+const SHOWN_FIRST = ['takeSnapshot', 'finishSync', 'seedHead', 'copySource', 'buildHead', 'applyEntries'] as const;
 
 export type ProgressSource = (typeof SHOWN_FIRST)[number];
 

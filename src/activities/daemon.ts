@@ -20,6 +20,7 @@ import { ProgressBoard, TroubleBoard } from './boards.ts';
 import { takeDataDir, type DataDir } from './data-dir.ts';
 import { Heads } from './heads.ts';
 import { recordTrouble } from './phases.ts';
+import { leaveTakenOver } from './taken-over.ts';
 import { slicesFrom, type SliceTimes } from './slices.ts';
 
 export interface DaemonOptions {
@@ -136,6 +137,11 @@ export class Daemon {
     const known = this.#sources.get(name);
     this.#sources.delete(name);
     await known?.source.then((source) => source.close()).catch(() => undefined);
+  }
+
+  /** Lets go of heads that another daemon has taken over. */
+  async leaveTakenOver(): Promise<void> {
+    await leaveTakenOver(this.heads, await this.stores(), this.#dataDir.path, this.logger);
   }
 
   /** The path of a mongod that opens files of mongod `version`. */

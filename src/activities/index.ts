@@ -1,6 +1,7 @@
 /** The activities of one daemon, each a thin edge around a step. */
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import type { Claim } from '../shared/messages.ts';
 import { applyEntries } from '../steps/apply-entries.ts';
 import { beginSync } from '../steps/begin-sync.ts';
 import { buildHead } from '../steps/build-head.ts';
@@ -8,20 +9,24 @@ import type { StepContext } from '../steps/context.ts';
 import { copySource } from '../steps/copy-source.ts';
 import { finishSync } from '../steps/finish-sync.ts';
 import { restoreDirectory } from '../steps/restore-directory.ts';
+import { seedHead } from '../steps/seed-head.ts';
 import { tailOplog } from '../steps/tail-oplog.ts';
 import { takeSnapshot } from '../steps/take-snapshot.ts';
 import { verifySnapshot } from '../steps/verify-snapshot.ts';
 import { claimBackup, claimDaemon, claimHead, fenceOf } from '../stores/claims.ts';
-import { readMember } from '../stores/members.ts';
+import type { Stores } from '../stores/connect.ts';
+import { retireDaemon } from '../stores/daemons.ts';
+import { membersOf, readMember } from '../stores/members.ts';
 import type { ProgressSource } from './boards.ts';
 import type { Daemon } from './daemon.ts';
 import { discardIncarnation } from './discard.ts';
 import { asActivity, type EdgeObserver } from './edge.ts';
 import { headWhileRoutine } from './routine-head.ts';
 import { writePhase } from './phases.ts';
-import { prepareMember } from './prepare.ts';
+import { isHeadWhole, prepareMember } from './prepare.ts';
 import { abandonRestore, requireSnapshotOf } from './restores.ts';
-import type { DaemonActivities, MemberWork, SharedActivities } from './types.ts';
+import { patienceMs, takeoverTerms } from './takeover.ts';
+import type { ClaimRequest, DaemonActivities, MemberWork, SharedActivities } from './types.ts';
 
 /** What the shared task queue runs. */
 export function createSharedActivities(daemon: Daemon): SharedActivities {
@@ -29,16 +34,26 @@ export function createSharedActivities(daemon: Daemon): SharedActivities {
     claim: (request) =>
       asActivity(daemon.logger, async () => {
         const stores = await daemon.stores();
-        switch (request.purpose) {
-          case 'backup':
-            return claimBackup(stores, { ...request, claimant: daemon.id });
-          case 'head':
-            return claimHead(stores, request.deployment);
-          case 'anywhere':
-            return claimDaemon(stores, daemon.id, request.daemon);
-        }
+        const claim = await claimFor(daemon, stores, request);
+        return { ...claim, patienceMs: patienceMs(await daemon.config()) };
       }),
   };
+}
+
+async function claimFor(daemon: Daemon, stores: Stores, request: ClaimRequest): Promise<Claim> {
+  switch (request.purpose) {
+    case 'backup':
+      return claimBackup(stores, { ...request, claimant: daemon.id, takeover: await takeoverTerms(daemon) });
+    case 'takeover': {
+      const { deployment } = request;
+      const terms = await takeoverTerms(daemon);
+      return claimBackup(stores, { deployment, claimant: daemon.id, takeover: terms, onlyTakeover: true });
+    }
+    case 'head':
+      return claimHead(stores, request.deployment);
+    case 'anywhere':
+      return claimDaemon(stores, daemon.id, request.daemon);
+  }
 }
 
 /** What the daemon's own task queue runs. */
@@ -72,6 +87,12 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
     releaseMember: ofBackup('releaseMember', async (_ctx, { deployment, member }: MemberWork) => {
       await daemon.heads.release(fenceOf(member));
       await daemon.closeSource(deployment);
+    }),
+    seedHead: withProgress('seedHead', async (ctx, { member }: MemberWork) => {
+      const stores = await daemon.stores();
+      const fence = fenceOf(member);
+      if (await isHeadWhole(daemon, stores, fence)) return;
+      await seedHead(ctx, { stores, fence, heads: daemon.heads, daemon: id });
     }),
     discardIncarnation: ofBackup('discardIncarnation', async (ctx, { member, incarnation }) => {
       await discardIncarnation(ctx, await daemon.stores(), fenceOf(member), incarnation);
@@ -143,6 +164,13 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       asActivity(logger, async () => abandonRestore(await daemon.stores(), { ...ending, daemon: id })),
     verifySnapshot: (request) =>
       asActivity(logger, async (ctx) => verifySnapshot(ctx, { stores: await daemon.stores(), daemon: id }, request)),
+    retireDaemon: ({ daemon: gone }) =>
+      asActivity(logger, async () => {
+        const stores = await daemon.stores();
+        const { retiredAt } = await retireDaemon(stores, gone);
+        const deployments = [...new Set((await membersOf(stores, gone)).map(({ deployment }) => deployment))];
+        return { id: gone, retiredAt: (retiredAt ?? new Date()).toISOString(), deployments };
+      }),
   };
 }
 

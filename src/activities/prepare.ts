@@ -1,12 +1,13 @@
 /** The checks before a backup runs: each thing that can be wrong is told by its own name, before anything is written. */
 import { ObjectId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
-import { LifeboatError } from '../shared/errors.ts';
+import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { MemberClaim } from '../shared/messages.ts';
 import { refuseStoreOnSource, requireRecordedSet, type Source } from '../source/connect.ts';
 import { createMember, fenceOf } from '../stores/claims.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
+import { entriesGoOnFrom, seedsOf } from '../steps/seed-head.ts';
 import type { MemberRecord } from '../stores/records.ts';
 import type { StepContext } from '../steps/context.ts';
 import type { Daemon } from './daemon.ts';
@@ -38,11 +39,25 @@ export async function prepareMember(
   if (record.sync) requireRecordedSet(source, record.source);
   await updateMember(stores, fence, { source: identity });
   const stage = await stageOf(stores, fence, record);
-  const head = await daemon.heads.of(stores, fence);
-  if (stage !== 'sync' && head.state().position === null) {
-    throw new LifeboatError('HeadMissing', `the head of ${claim.key} is not on daemon ${daemon.id}`);
+  const whole = await isHeadWhole(daemon, stores, fence);
+  if (stage === 'sync' || whole) return { member: claim, stage, seed: false };
+  const seeds = await seedsOf(stores, record);
+  if ('snapshots' in seeds) return { member: claim, stage, seed: true };
+  throw new LifeboatError('HeadMissing', `the head of ${claim.key} is not on daemon ${daemon.id}: ${seeds.missing}`);
+}
+
+/**
+ * Whether the head is here, with a position that the stored entries go on from. One that was taken over and comes back
+ * may stand before all of them.
+ */
+export async function isHeadWhole(daemon: Daemon, stores: Stores, fence: MemberFence): Promise<boolean> {
+  try {
+    const { position } = (await daemon.heads.of(stores, fence)).state();
+    return position !== null && (await entriesGoOnFrom(stores, fence, position.oplogFrom));
+  } catch (error) {
+    if (isLifeboatError(error, 'HeadFilling')) return false;
+    throw error;
   }
-  return { member: claim, stage };
 }
 
 function recorded({ identity }: Source): MemberRecord['source'] {

@@ -8,6 +8,7 @@ import type {
   Phase,
   Problem,
   RestoreSummary,
+  RetiredDaemon,
   SnapshotSummary,
   VerifyResult,
 } from '../shared/messages.ts';
@@ -15,10 +16,12 @@ import type { Optime } from '../shared/optime.ts';
 
 /**
  * `backup`: a run of the lifecycle, which raises the epoch; `replace` starts over (see BackupClaimRequest).
+ * `takeover`: the same, if the owner, which did not take up its work, is gone; else its claim stays as it is.
  * `head`: work on the head of a backup in routine operation. `anywhere`: work that any daemon can do.
  */
 export type ClaimRequest =
   | { readonly purpose: 'backup'; readonly deployment: string; readonly replace?: string }
+  | { readonly purpose: 'takeover'; readonly deployment: string }
   | { readonly purpose: 'head'; readonly deployment: string }
   | { readonly purpose: 'anywhere'; readonly daemon?: string };
 
@@ -49,6 +52,8 @@ export type SyncStage = 'sync' | 'first-snapshot' | 'routine';
 export interface Prepared {
   readonly member: MemberClaim;
   readonly stage: SyncStage;
+  /** The head is not here, and is to be made from a snapshot before anything is applied. */
+  readonly seed: boolean;
 }
 
 /** The activities of a daemon's own task queue. */
@@ -59,6 +64,8 @@ export interface DaemonActivities {
   prepareMember(work: { readonly deployment: string; readonly member: MemberClaim | null }): Promise<Prepared>;
   /** Closes the head cleanly. */
   releaseMember(work: MemberWork): Promise<void>;
+  /** Makes the head from its newest snapshot, unless it is here. */
+  seedHead(work: MemberWork): Promise<void>;
   /** Removes what an incarnation that was given up left in the stores. */
   discardIncarnation(work: MemberWork & { readonly incarnation: string }): Promise<void>;
   beginSync(work: MemberWork): Promise<void>;
@@ -81,6 +88,8 @@ export interface DaemonActivities {
     request: RestoreWork & { readonly state: 'failed' | 'cancelled'; readonly problem: Problem | null },
   ): Promise<void>;
   verifySnapshot(request: { readonly snapshot: string }): Promise<VerifyResult>;
+  /** Writes down that another daemon is gone for good. */
+  retireDaemon(request: { readonly daemon: string }): Promise<RetiredDaemon>;
 }
 
 export interface RestoreWork {

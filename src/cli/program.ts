@@ -105,6 +105,7 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
   addBackup();
   addSnapshots();
   addRestores();
+  addDaemons();
   addUnbuilt();
   return program;
 
@@ -273,6 +274,24 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
       .argument('<id>', 'its id')
       .action((id) => choose(async (context) => (await import('./commands/restores.ts')).cancelRestore(context, id)));
     help(cancel, 'restores cancel 20260101t000000z-1a2b3c');
+  }
+
+  function addDaemons(): void {
+    const daemons = group('daemons', 'the workers that are, or were, there', 'daemons list');
+    const list = daemons
+      .command('list')
+      .description('all daemons: when each was last heard of, and whose backups it runs')
+      .action(() => choose(async (context) => (await import('./commands/daemons.ts')).showDaemons(context)));
+    help(list, 'daemons list', NO_TEMPORAL);
+    const retire = daemons
+      .command('retire')
+      .description('say that a daemon is gone for good: others take over its backups at once')
+      .argument('<id>', 'its id')
+      .option('--timeout <duration>', 'wait no longer than this', durationFlag)
+      .action((id, { timeout }) =>
+        choose(async (context) => (await import('./commands/daemons.ts')).retireDaemon(context, id, timeout)),
+      );
+    help(retire, 'daemons retire host-1');
   }
 
   function addUnbuilt(): void {

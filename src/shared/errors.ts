@@ -288,7 +288,13 @@ const kinds = {
     code: 'LB4011',
     owner: 'operator',
     retryable: false,
-    fix: 'The daemon no longer has the data of the head. Run `lifeboat backup resync NAME`; its snapshots stay.',
+    fix: 'The daemon no longer has the data of the head, and it cannot be made again from a snapshot. Run `lifeboat backup resync NAME`; its snapshots stay.',
+  },
+  HeadFilling: {
+    code: 'LB4020',
+    owner: 'nobody',
+    retryable: true,
+    fix: 'The head is being made again from its newest snapshot; what needs it goes on by itself.',
   },
 
   // 5: snapshots
@@ -452,6 +458,25 @@ const kinds = {
     owner: 'nobody',
     retryable: true,
     fix: 'It takes effect by itself, as soon as what it waits for answers: see `lifeboat backup status NAME`.',
+  },
+
+  DaemonPresent: {
+    code: 'LB7020',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Stop its worker first. If its machine is gone, wait half a minute and try again.',
+  },
+  DaemonRetired: {
+    code: 'LB7021',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Its disk is gone with it: start the restore again on another daemon.',
+  },
+  DaemonSilent: {
+    code: 'LB7022',
+    owner: 'operator',
+    retryable: true,
+    fix: 'Start its worker again, or run `lifeboat daemons retire ID` if it is gone for good: another daemon then takes over.',
   },
 
   // 9: internal

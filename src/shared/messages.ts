@@ -110,6 +110,18 @@ export interface RestoreInput {
 export interface VerifySnapshotInput {
   readonly snapshot: string;
 }
+export interface RetireDaemonInput {
+  readonly daemon: string;
+}
+
+/** What became of a daemon that was retired. */
+export interface RetiredDaemon {
+  readonly id: string;
+  /** ISO 8601, the store's clock. */
+  readonly retiredAt: string;
+  /** Deployments whose backups it owned. */
+  readonly deployments: readonly string[];
+}
 
 /** Where a head stands; what an activity reports of it. */
 export interface HeadPosition {
@@ -138,4 +150,6 @@ export interface Claim {
   readonly taskQueue: string;
   /** Null while nothing of the deployment was ever stored. */
   readonly member: MemberClaim | null;
+  /** How long the daemon may leave work on its queue before it is asked whether it is gone, in milliseconds. */
+  readonly patienceMs?: number;
 }

@@ -20,7 +20,7 @@ export function backupWorkflowId(deployment: string): string {
 
 /** Ids of workflows that are not one to a deployment begin with their type and deployment. */
 export function workflowIdOf(
-  type: 'snapshot' | 'restore' | 'verifySnapshot',
+  type: 'snapshot' | 'restore' | 'verifySnapshot' | 'retireDaemon' | 'purge',
   deployment: string,
   unique: string,
 ): string {

@@ -124,13 +124,17 @@ export interface DaemonRecord {
   readonly taskQueue: string;
   readonly startedAt: Date;
   readonly seenAt: Date;
+  /** Since when it was never silent for long: a silence of the store itself is nobody's (src/stores/daemons.ts). */
+  readonly hereSince: Date;
+  /** Set by an operator who knows that it is gone for good; gone as soon as the daemon speaks again. */
+  readonly retiredAt?: Date;
 }
 
 /** `leases`: work in progress that keeps blocks or a snapshot alive. */
 export interface LeaseRecord {
   /** Counts up over all leases: a smaller one is older. */
   readonly _id: number;
-  readonly purpose: 'snapshot' | 'restore' | 'verify';
+  readonly purpose: 'snapshot' | 'restore' | 'verify' | 'seed';
   readonly deployment: string;
   readonly daemon: string;
   /** The manifest whose blocks need no claim while the lease lives, or that is being read. */

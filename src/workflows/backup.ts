@@ -19,11 +19,20 @@ import type { DaemonActivities, MemberWork } from '../activities/types.ts';
 import type { BackupInput } from '../shared/messages.ts';
 import { backupWorkflowId } from '../shared/names.ts';
 import { detailsOf } from './details.ts';
-import { failure, failureOf, isKind, workflowFailure } from './failures.ts';
+import { failure, failureOf, isKind, wasNotTakenUp, workflowFailure } from './failures.ts';
 import { deploymentField, fieldsOf, reasonOf, refuseFields } from './input.ts';
 import * as lifecycle from './lifecycle.ts';
 import { nextStep, phaseOf, recordKey, type Lifecycle, type Step } from './lifecycle.ts';
-import { pause, resume, resync, status, stop, type LifecycleStatus, type PhaseAnswer } from './messages.ts';
+import {
+  daemonRetired,
+  pause,
+  resume,
+  resync,
+  status,
+  stop,
+  type LifecycleStatus,
+  type PhaseAnswer,
+} from './messages.ts';
 import { onDaemon, shared } from './options.ts';
 import { recordingOn } from './recording.ts';
 import { runSession } from './session.ts';
@@ -117,6 +126,9 @@ class BackupRun {
     setHandler(stop, () => this.obey((life) => lifecycle.stopWished(life, now())), {
       description: 'End the backup; snapshots stay. {}',
       validator: (input) => refuseFields('stop', input),
+    });
+    setHandler(daemonRetired, () => this.command(lifecycle.daemonSilent), {
+      description: 'Ask whether the daemon is gone. Sent when an operator retires it',
     });
     setHandler(status, () => this.status(), { description: 'Phase, problem, daemon and positions' });
   }
@@ -231,6 +243,10 @@ class BackupRun {
   }
 
   async failed(error: unknown): Promise<void> {
+    if (wasNotTakenUp(error)) {
+      this.#life = lifecycle.daemonSilent(this.#life);
+      return;
+    }
     const found = failureOf(error);
     // Not a failure of an activity: a defect of this workflow, which the workflow task is to show.
     if (!found) throw error;
@@ -263,11 +279,12 @@ class BackupRun {
 
   async claim(): Promise<void> {
     const replace = lifecycle.replacedBy(this.#life);
-    const claim = await shared().claim({
-      purpose: 'backup',
-      deployment: this.#deployment,
-      ...(replace === undefined ? {} : { replace }),
-    });
+    const deployment = this.#deployment;
+    const claim = await shared().claim(
+      lifecycle.asksForTakeover(this.#life)
+        ? { purpose: 'takeover', deployment }
+        : { purpose: 'backup', deployment, ...(replace === undefined ? {} : { replace }) },
+    );
     this.#life = lifecycle.claimed(this.#life, claim);
   }
 
@@ -304,6 +321,10 @@ class BackupRun {
       activities: this.activities(),
       work,
       stage: this.#life.stage,
+      seed: this.#life.seed,
+      seeded: () => {
+        this.#life = lifecycle.seeded(this.#life);
+      },
       finishing: (finishing) => {
         this.#finishing = finishing;
       },
@@ -326,8 +347,9 @@ class BackupRun {
   }
 
   activities(): DaemonActivities {
-    if (!this.#life.claim) throw new Error('activities without a claim');
-    return onDaemon(this.#life.claim.taskQueue);
+    const { claim } = this.#life;
+    if (!claim) throw new Error('activities without a claim');
+    return onDaemon(claim.taskQueue, claim.patienceMs);
   }
 
   work(): MemberWork | undefined {

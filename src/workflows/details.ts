@@ -19,10 +19,11 @@ export function detailsOf(deployment: string, life: Lifecycle): string {
   if (life.reason !== null) lines.push(`Reason given: ${life.reason}`);
   if (life.claim) {
     lines.push(
-      `Daemon \`${life.claim.daemon}\`. Its work waits on the task queue \`${life.claim.taskQueue}\` while its worker does not run.`,
+      `Daemon \`${life.claim.daemon}\`. Its work waits on the task queue \`${life.claim.taskQueue}\` while its worker does not run; if it is gone for good, another takes over.`,
     );
   }
   const position = positionOf(life);
+  if (life.seed) lines.push('The head is being made again from its newest snapshot; the oplog is stored meanwhile.');
   if (position !== undefined) lines.push(position);
   if (life.problem) {
     const { code, message, fix, since } = life.problem;

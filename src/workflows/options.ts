@@ -27,6 +27,7 @@ const SOON = '5 seconds';
 
 const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   recordPhase: { startToCloseTimeout: '5 minutes', summary: 'write the phase to the stores' },
+  seedHead: { startToCloseTimeout: '30 days', summary: 'make the head from its newest snapshot' },
   prepareMember: { startToCloseTimeout: '1 hour', summary: 'check source, stores and mongod; open the head' },
   releaseMember: {
     startToCloseTimeout: '5 minutes',
@@ -46,6 +47,7 @@ const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   restoreDirectory: { startToCloseTimeout: '30 days', summary: 'write the files of the snapshot and prove them' },
   abandonRestore: { startToCloseTimeout: '5 minutes', summary: 'record how the restore ended' },
   verifySnapshot: { startToCloseTimeout: '30 days', summary: 'read every block of the snapshot' },
+  retireDaemon: { startToCloseTimeout: '5 minutes', summary: 'write down that a daemon is gone' },
 };
 
 /** The activities of the shared task queue. */
@@ -70,13 +72,19 @@ export function recordsOnDaemon(taskQueue: string): RecordActivities {
   return { recordPhase: proxied('recordPhase'), abandonRestore: proxied('abandonRestore') };
 }
 
-/** The activities of one daemon. Its queue has no time limit: work waits until the daemon's worker runs. */
-export function onDaemon(taskQueue: string): DaemonActivities {
+/**
+ * The activities of one daemon.
+ * @param patienceMs how long work waits for the daemon's worker, in milliseconds, before it fails and its workflow asks
+ *   whether the daemon is gone; without it, for ever
+ */
+export function onDaemon(taskQueue: string, patienceMs?: number): DaemonActivities {
+  const waiting: ActivityOptions = patienceMs === undefined ? {} : { scheduleToStartTimeout: patienceMs };
   const proxied = <K extends keyof DaemonActivities>(name: K): DaemonActivities[K] =>
-    proxyActivities<DaemonActivities>({ ...common, ...choices[name], taskQueue })[name];
+    proxyActivities<DaemonActivities>({ ...common, ...waiting, ...choices[name], taskQueue })[name];
   return {
     recordPhase: proxied('recordPhase'),
     prepareMember: proxied('prepareMember'),
+    seedHead: proxied('seedHead'),
     releaseMember: proxied('releaseMember'),
     discardIncarnation: proxied('discardIncarnation'),
     beginSync: proxied('beginSync'),
@@ -90,5 +98,6 @@ export function onDaemon(taskQueue: string): DaemonActivities {
     restoreDirectory: proxied('restoreDirectory'),
     abandonRestore: proxied('abandonRestore'),
     verifySnapshot: proxied('verifySnapshot'),
+    retireDaemon: proxied('retireDaemon'),
   };
 }

@@ -22,15 +22,22 @@ export async function restore(input: RestoreInput): Promise<RestoreSummary> {
   const work: RestoreWork = { id: restoreId(deployment), deployment, snapshot, path };
   const what = `Restore \`${work.id}\` of snapshot \`${snapshot}\` into \`${path}\``;
   setCurrentDetails(`${what}: looking for a daemon.`);
-  const { taskQueue, daemon: chosen } = await failingWithCode(() =>
+  const place = await failingWithCode(() =>
     shared().claim({ purpose: 'anywhere', ...(daemon === undefined ? {} : { daemon }) }),
   );
+  const { taskQueue, daemon: chosen } = place;
   setCurrentDetails(
     `${what} on daemon \`${chosen}\`. It waits on the task queue \`${taskQueue}\` while its worker does not run.`,
   );
-  const activities = onDaemon(taskQueue);
+  const activities = onDaemon(taskQueue, place.patienceMs);
+  let asked = true;
   try {
-    const summary = await reclaiming(() => activities.restoreDirectory(work));
+    const summary = await reclaiming(async () => {
+      // Its files are on that daemon's disk: the restore waits for it, unless it was retired.
+      if (!asked) await shared().claim({ purpose: 'anywhere', daemon: chosen });
+      asked = false;
+      return activities.restoreDirectory(work);
+    });
     setCurrentDetails(`${what}: done, ${summary.bytes} bytes, proven.`);
     return summary;
   } catch (error) {

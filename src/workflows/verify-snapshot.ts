@@ -12,9 +12,9 @@ export async function verifySnapshot(input: VerifySnapshotInput): Promise<Verify
   const deployment = deploymentOfSnapshot(snapshot);
   if (deployment !== undefined) tagDeployment(deployment);
   return reclaiming(async () => {
-    const { taskQueue } = await shared().claim({ purpose: 'anywhere' });
+    const { taskQueue, patienceMs } = await shared().claim({ purpose: 'anywhere' });
     setCurrentDetails(`Reading every block of snapshot \`${snapshot}\`, on the task queue \`${taskQueue}\`.`);
-    const result = await onDaemon(taskQueue).verifySnapshot({ snapshot });
+    const result = await onDaemon(taskQueue, patienceMs).verifySnapshot({ snapshot });
     setCurrentDetails(
       `Snapshot \`${snapshot}\`: ${result.blocksChecked} blocks read, ${result.problems.length} problems.`,
     );

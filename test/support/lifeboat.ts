@@ -22,6 +22,18 @@ export interface LifeboatOptions {
   readonly testCommands?: boolean;
   /** Given to the worker. */
   readonly env?: Readonly<Record<string, string>>;
+  /** `pointInTime.window` of the deployment; the default of the product when left out. */
+  readonly window?: string;
+  /** `daemon.takeoverAfter` of every daemon. */
+  readonly takeoverAfter?: string;
+}
+
+/** A further daemon: a worker of its own, with its own home and data directory. */
+export interface TestDaemon {
+  readonly id: string;
+  readonly home: string;
+  readonly worker: () => WorkerProcess;
+  readonly restart: () => Promise<WorkerProcess>;
 }
 
 export interface TestLifeboat extends AsyncDisposable {
@@ -39,6 +51,8 @@ export interface TestLifeboat extends AsyncDisposable {
   restartWorker(): Promise<WorkerProcess>;
   /** Writes the configuration: deployments by name, as URIs. The worker sees it without a restart. */
   configure(deployments: Readonly<Record<string, string>>): Promise<void>;
+  /** Starts the worker of another daemon; it is ended with everything else. */
+  startDaemon(id: string): Promise<TestDaemon>;
   startBackup(deployment: string): Promise<WorkflowHandle<typeof backup>>;
   status(deployment: string): Promise<BackupStatus>;
   untilPhase(deployment: string, phase: BackupStatus['phase'], timeoutMs?: number): Promise<BackupStatus>;
@@ -70,15 +84,25 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
         ...options.env,
       },
     };
+    const { window, takeoverAfter } = options;
+    const pointInTime = window === undefined ? {} : { pointInTime: { window } };
+    const daemonFiles = new Map([['test-daemon', setting.configFile]]);
+    const configured = { deployments: {} as Readonly<Record<string, string>> };
+    const writeConfigs = async (): Promise<void> => {
+      const entries = Object.entries(configured.deployments).map(([name, uri]) => [name, { uri, ...pointInTime }]);
+      for (const [id, file] of daemonFiles) {
+        const content = {
+          daemon: { id, ...(takeoverAfter === undefined ? {} : { takeoverAfter }) },
+          blockstore: { uri: storeSet.uri },
+          deployments: Object.fromEntries(entries) as object,
+        };
+        // JSON is YAML.
+        await writeFile(file, JSON.stringify(content));
+      }
+    };
     const configure = async (deployments: Readonly<Record<string, string>>): Promise<void> => {
-      const entries = Object.entries(deployments).map(([name, uri]) => [name, { uri }] as const);
-      const content = {
-        daemon: { id: 'test-daemon' },
-        blockstore: { uri: storeSet.uri },
-        deployments: Object.fromEntries(entries),
-      };
-      // JSON is YAML.
-      await writeFile(setting.configFile, JSON.stringify(content));
+      configured.deployments = deployments;
+      await writeConfigs();
     };
     await configure({ shop: source.uri });
     let worker = await startWorker(setting);
@@ -87,6 +111,28 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const { client } = temporal;
     const status = (deployment: string): Promise<BackupStatus> => readStatus(stores, deployment);
     const resources = stack.move();
+    const startDaemon = async (id: string): Promise<TestDaemon> => {
+      const own: WorkerSetting = {
+        configFile: join(folder, `lifeboat-${id}.yaml`),
+        home: join(folder, `home-${id}`),
+        env: setting.env,
+      };
+      await mkdir(own.home);
+      daemonFiles.set(id, own.configFile);
+      await writeConfigs();
+      let process = await startWorker(own);
+      resources.defer(() => endHead(own.home, 'shop', 'rs0'));
+      resources.defer(async () => process[Symbol.asyncDispose]());
+      return {
+        id,
+        home: own.home,
+        worker: () => process,
+        async restart() {
+          process = await startWorker(own);
+          return process;
+        },
+      };
+    };
     return {
       client,
       temporalAddress: temporal.address,
@@ -102,6 +148,7 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
         return worker;
       },
       configure,
+      startDaemon,
       startBackup: (deployment) =>
         client.workflow.start<typeof backup>('backup', {
           workflowId: backupWorkflowId(deployment),
