@@ -34,6 +34,7 @@ export class Presence {
         await this.#tell();
         // One that was away for long finds here what it no longer owns.
         await this.#daemon.leaveTakenOver();
+        await this.#daemon.discardHeads();
       } catch (error) {
         const code = isLifeboatError(error) ? error.code : undefined;
         this.#daemon.logger.warn({ code }, 'the daemon could not say that it is there');

@@ -16,7 +16,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import { memberKey } from '../shared/names.ts';
 import type { Stores } from '../stores/connect.ts';
 import { findMember, readMember, type MemberFence } from '../stores/members.ts';
-import type { MemberRecord } from '../stores/records.ts';
+import type { DiscardedHead, MemberRecord } from '../stores/records.ts';
 
 export interface HeadsOptions {
   readonly daemon: string;
@@ -117,6 +117,19 @@ export class Heads {
       }
       await removeDirectory(directory);
       return 'removed';
+    });
+  }
+
+  /** Removes the head of an incarnation that was purged; one of another incarnation stays. */
+  async discard({ deployment, member, incarnation }: DiscardedHead): Promise<void> {
+    const key = memberKey(deployment, member);
+    await this.#inTurn(key, async () => {
+      const directory = headDirectory(this.#options.dataDir, { deployment, member });
+      const owner = await ownerOf(directory);
+      if (owner?.identity.incarnation !== incarnation.toHexString()) return;
+      const held = this.#held.get(key);
+      if (held) await this.#close(key, held);
+      await removeDirectory(directory);
     });
   }
 

@@ -8,6 +8,7 @@ import { buildHead } from '../steps/build-head.ts';
 import type { StepContext } from '../steps/context.ts';
 import { copySource } from '../steps/copy-source.ts';
 import { finishSync } from '../steps/finish-sync.ts';
+import { beginPurge, planPurge, purgeRecords, purgeSnapshots, refusePurging } from '../steps/purge.ts';
 import { restoreDirectory } from '../steps/restore-directory.ts';
 import { seedHead } from '../steps/seed-head.ts';
 import { tailOplog } from '../steps/tail-oplog.ts';
@@ -41,6 +42,7 @@ export function createSharedActivities(daemon: Daemon): SharedActivities {
 }
 
 async function claimFor(daemon: Daemon, stores: Stores, request: ClaimRequest): Promise<Claim> {
+  if (request.purpose !== 'anywhere') await refusePurging(stores, request.deployment);
   switch (request.purpose) {
     case 'backup':
       return claimBackup(stores, { ...request, claimant: daemon.id, takeover: await takeoverTerms(daemon) });
@@ -164,6 +166,12 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       asActivity(logger, async () => abandonRestore(await daemon.stores(), { ...ending, daemon: id })),
     verifySnapshot: (request) =>
       asActivity(logger, async (ctx) => verifySnapshot(ctx, { stores: await daemon.stores(), daemon: id }, request)),
+    planPurge: ({ deployment }) => asActivity(logger, async (ctx) => planPurge(ctx, await daemon.stores(), deployment)),
+    beginPurge: (request) =>
+      asActivity(logger, async () => ({ daemons: await beginPurge(await daemon.stores(), request) })),
+    discardHeads: () => asActivity(logger, async () => daemon.discardHeads()),
+    purgeSnapshots: (request) => asActivity(logger, async (ctx) => purgeSnapshots(ctx, await daemon.stores(), request)),
+    purgeRecords: (request) => asActivity(logger, async (ctx) => purgeRecords(ctx, await daemon.stores(), request)),
     retireDaemon: ({ daemon: gone }) =>
       asActivity(logger, async () => {
         const stores = await daemon.stores();

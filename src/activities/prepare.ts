@@ -7,6 +7,7 @@ import { refuseStoreOnSource, requireRecordedSet, type Source } from '../source/
 import { createMember, fenceOf } from '../stores/claims.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
+import { refusePurging } from '../steps/purge.ts';
 import { entriesGoOnFrom, seedsOf } from '../steps/seed-head.ts';
 import type { MemberRecord } from '../stores/records.ts';
 import type { StepContext } from '../steps/context.ts';
@@ -28,6 +29,7 @@ export async function prepareMember(
   await daemon.closeSource(deployment);
   const source = await daemon.source(deployment);
   refuseStoreOnSource(source, stores);
+  await refusePurging(stores, deployment);
   await daemon.mongodFor(source.identity.version);
   ctx.signal.throwIfAborted();
   const identity = recorded(source);

@@ -7,6 +7,7 @@ import type {
   MemberClaim,
   Phase,
   Problem,
+  PurgePlan,
   RestoreSummary,
   RetiredDaemon,
   SnapshotSummary,
@@ -88,8 +89,21 @@ export interface DaemonActivities {
     request: RestoreWork & { readonly state: 'failed' | 'cancelled'; readonly problem: Problem | null },
   ): Promise<void>;
   verifySnapshot(request: { readonly snapshot: string }): Promise<VerifyResult>;
+  planPurge(request: { readonly deployment: string }): Promise<PurgePlan>;
+  /** Writes down what goes and ends every claim on it; the daemons that have heads of it. */
+  beginPurge(request: PurgeRun): Promise<{ readonly daemons: readonly string[] }>;
+  /** Removes from this daemon's disk the heads that it was left word of. */
+  discardHeads(): Promise<void>;
+  purgeSnapshots(request: PurgeRun): Promise<{ readonly deletedBlocks: number; readonly reclaimedBytes: number }>;
+  purgeRecords(request: PurgeRun): Promise<void>;
   /** Writes down that another daemon is gone for good. */
   retireDaemon(request: { readonly daemon: string }): Promise<RetiredDaemon>;
+}
+
+export interface PurgeRun {
+  readonly deployment: string;
+  /** Of the workflow. */
+  readonly run: string;
 }
 
 export interface RestoreWork {

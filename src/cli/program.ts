@@ -106,6 +106,7 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
   addSnapshots();
   addRestores();
   addDaemons();
+  addPurge();
   addUnbuilt();
   return program;
 
@@ -292,6 +293,22 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
         choose(async (context) => (await import('./commands/daemons.ts')).retireDaemon(context, id, timeout)),
       );
     help(retire, 'daemons retire host-1');
+  }
+
+  function addPurge(): void {
+    const purge = program
+      .command('purge')
+      .description('remove all that is stored of a deployment, snapshots too, and free its space; shows a plan first')
+      .argument('<name>', 'the deployment, its backup stopped', deploymentName)
+      .option('--dry-run', 'show the plan and remove nothing')
+      .option('--yes', 'do not ask')
+      .option('--wait', 'return when it is done')
+      .option('--timeout <duration>', 'wait no longer than this, such as 30m; the work goes on', durationFlag)
+      .action((name, flags) => {
+        if (!flags.dryRun) requireWait(flags);
+        choose(async (context) => (await import('./commands/purge.ts')).purge(context, name, flags));
+      });
+    help(purge, 'purge shop --dry-run');
   }
 
   function addUnbuilt(): void {

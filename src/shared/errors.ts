@@ -341,6 +341,19 @@ const kinds = {
     fix: 'A snapshot needs a backup in routine operation: see `lifeboat backup status NAME`.',
   },
 
+  PurgeUnderWay: {
+    code: 'LB5020',
+    owner: 'operator',
+    retryable: false,
+    fix: 'A purge of this deployment has begun and not ended: run `lifeboat purge NAME` to its end first.',
+  },
+  NothingStored: {
+    code: 'LB5021',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Run `lifeboat backup status` and `lifeboat snapshots list` for the deployments of which anything is stored.',
+  },
+
   // 6: restores
   TargetNotEmpty: {
     code: 'LB6001',

@@ -8,7 +8,7 @@ import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { daemonTaskQueue } from '../shared/names.ts';
 import type { Stores } from './connect.ts';
-import type { DaemonRecord } from './records.ts';
+import type { DaemonRecord, DiscardedHead } from './records.ts';
 
 /** How often a daemon says that it is there, and after which silence it counts as gone, in milliseconds. */
 export const DAEMON_HEARTBEAT_MS = 10_000;
@@ -82,6 +82,19 @@ export async function isDaemonLost(stores: Stores, id: string): Promise<boolean>
     if (!record) return true;
     return daemonState(record, await stores.now()) !== 'here';
   });
+}
+
+/** Heads that a daemon was left word of to remove from its disk. */
+export async function discardedHeads(stores: Stores, id: string): Promise<readonly DiscardedHead[]> {
+  const record = await writing(`reading what daemon ${id} is to remove`, () => stores.daemons.findOne({ _id: id }));
+  return record?.discard ?? [];
+}
+
+/** Takes one off that list. */
+export async function headDiscarded(stores: Stores, id: string, head: DiscardedHead): Promise<void> {
+  await writing(`noting what daemon ${id} removed`, () =>
+    stores.daemons.updateOne({ _id: id }, { $pull: { discard: head } }),
+  );
 }
 
 /** @param now the store's */

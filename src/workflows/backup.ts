@@ -25,6 +25,7 @@ import * as lifecycle from './lifecycle.ts';
 import { nextStep, phaseOf, recordKey, type Lifecycle, type Step } from './lifecycle.ts';
 import {
   daemonRetired,
+  knock,
   pause,
   resume,
   resync,
@@ -130,6 +131,7 @@ class BackupRun {
     setHandler(daemonRetired, () => this.command(lifecycle.daemonSilent), {
       description: 'Ask whether the daemon is gone. Sent when an operator retires it',
     });
+    setHandler(knock, () => undefined, { description: 'Does nothing: a purge finds out by it that the backup runs' });
     setHandler(status, () => this.status(), { description: 'Phase, problem, daemon and positions' });
   }
 

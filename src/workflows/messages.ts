@@ -27,4 +27,6 @@ export const resume = defineUpdate<PhaseAnswer, [Readonly<Record<string, never>>
 export const resync = defineUpdate<PhaseAnswer, [{ readonly reason?: string }]>('resync');
 export const stop = defineUpdate<PhaseAnswer, [Readonly<Record<string, never>>]>('stop');
 export const daemonRetired = defineSignal('daemonRetired');
+/** Asks for nothing: whoever sends it learns whether the backup runs. */
+export const knock = defineSignal('knock');
 export const status = defineQuery<LifecycleStatus>('status');

@@ -47,6 +47,11 @@ const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   restoreDirectory: { startToCloseTimeout: '30 days', summary: 'write the files of the snapshot and prove them' },
   abandonRestore: { startToCloseTimeout: '5 minutes', summary: 'record how the restore ended' },
   verifySnapshot: { startToCloseTimeout: '30 days', summary: 'read every block of the snapshot' },
+  planPurge: { startToCloseTimeout: '30 days', summary: 'find out what a purge would remove' },
+  beginPurge: { startToCloseTimeout: '5 minutes', summary: 'write down what is removed; end every claim on it' },
+  discardHeads: { startToCloseTimeout: '1 hour', summary: 'remove heads of purged deployments' },
+  purgeSnapshots: { startToCloseTimeout: '30 days', summary: 'remove snapshots and free their blocks' },
+  purgeRecords: { startToCloseTimeout: '30 days', summary: 'remove slices, entries and records' },
   retireDaemon: { startToCloseTimeout: '5 minutes', summary: 'write down that a daemon is gone' },
 };
 
@@ -98,6 +103,11 @@ export function onDaemon(taskQueue: string, patienceMs?: number): DaemonActiviti
     restoreDirectory: proxied('restoreDirectory'),
     abandonRestore: proxied('abandonRestore'),
     verifySnapshot: proxied('verifySnapshot'),
+    planPurge: proxied('planPurge'),
+    beginPurge: proxied('beginPurge'),
+    discardHeads: proxied('discardHeads'),
+    purgeSnapshots: proxied('purgeSnapshots'),
+    purgeRecords: proxied('purgeRecords'),
     retireDaemon: proxied('retireDaemon'),
   };
 }
