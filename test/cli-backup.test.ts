@@ -216,7 +216,7 @@ describe('a deployment that is purged', () => {
   test('is shown as a plan first, and then gone with all that was stored of it, the head too', async () => {
     await done('backup stop shop');
     const plan = await done<PurgePlan>('purge shop --dry-run');
-    assert.equal(plan.snapshots.count, 2);
+    assert.equal(plan.snapshots.count, await lifeboat.stores.manifests.countDocuments());
     assert.deepEqual(plan.heads, [{ daemon: 'test-daemon', member: 'rs0', state: 'here' }]);
     assert.ok(plan.blocks.freed > 0 && plan.blocks.freedBytes > 0 && plan.oplogStore.batches > 0);
     assert.ok((await done<Record<string, unknown>>(`snapshots show ${snapshot.id}`))['id'], 'a plan removes nothing');

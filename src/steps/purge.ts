@@ -160,10 +160,10 @@ export async function beginPurge(stores: Stores, { deployment, run }: PurgeReque
       },
       { upsert: true },
     );
+    await stores.members.updateMany({ deployment }, { $inc: { 'owner.epoch': 1 } });
     const { record, members, snapshots, incarnations } = await storedOf(stores, deployment);
     const mark = { run, since: record?.purge?.since ?? since, incarnations, snapshots };
     await stores.deployments.updateOne({ _id: deployment, 'purge.run': run }, { $set: { purge: mark } });
-    await stores.members.updateMany({ deployment }, { $inc: { 'owner.epoch': 1 } });
     for (const { member, incarnation, owner } of members) {
       const head = { deployment, member, incarnation };
       await stores.daemons.updateOne({ _id: owner.daemon }, { $addToSet: { discard: head } });
@@ -179,8 +179,9 @@ export async function beginPurge(stores: Stores, { deployment, run }: PurgeReque
 export async function purgeSnapshots(ctx: StepContext, stores: Stores, request: PurgeRequest): Promise<SweepResult> {
   const { deployment } = request;
   return storing(`removing the snapshots of ${deployment}`, async () => {
-    const mark = await markOf(stores, request);
+    await markOf(stores, request);
     await untilNobodyWorks(ctx, stores, deployment);
+    const mark = await markOf(stores, request, await committedSince(stores, request));
     await stores.manifests.deleteMany({ _id: { $in: [...mark.snapshots] } });
     // With what snapshots left that died on the way: their blocks are in question too.
     const snapshots = [...new Set([...mark.snapshots, ...(await findLeftovers(stores, deployment))])];
@@ -213,13 +214,27 @@ export async function purgeRecords({ signal }: StepContext, stores: Stores, requ
   });
 }
 
+/** The mark of this run, with more snapshots added to it. */
 async function markOf(
   stores: Stores,
   { deployment, run }: PurgeRequest,
+  more: readonly string[] = [],
 ): Promise<NonNullable<DeploymentRecord['purge']>> {
-  const record = await stores.deployments.findOne({ _id: deployment, 'purge.run': run });
+  const record = await stores.deployments.findOneAndUpdate(
+    { _id: deployment, 'purge.run': run },
+    { $addToSet: { 'purge.snapshots': { $each: [...more] } } },
+    { returnDocument: 'after' },
+  );
   if (record?.purge) return record.purge;
   throw new LifeboatError('FenceLost', `another purge of ${deployment} has taken over`);
+}
+
+/** A snapshot that had read its claim before the purge began may have been committed after it; none is any more. */
+async function committedSince(stores: Stores, request: PurgeRequest): Promise<readonly string[]> {
+  const { incarnations } = await markOf(stores, request);
+  const filter = { deployment: request.deployment, incarnation: { $in: [...incarnations] } };
+  const found = await stores.manifests.find(filter).project<{ _id: string }>({ _id: 1 }).toArray();
+  return found.map(({ _id }) => _id);
 }
 
 /** Expired leases are revoked: only a write ends a lease. */
