@@ -10,10 +10,19 @@ import tseslint from 'typescript-eslint';
 const layers = [
   ['shared', 'host', 'bson', 'mongo', 'mongod', 'stores'],
   ['source', 'syncstore', 'oplogstore', 'head', 'blockstore', 'restore'],
-  ['steps', 'status'],
-  ['activities'],
+  ['steps', 'status', 'preflight'],
+  ['activities', 'metrics'],
 ];
-const edges = ['workflows', 'cli', 'demo', 'worker.ts', 'worker-logger.ts', 'worker-presence.ts', 'worker-temporal.ts'];
+const edges = [
+  'workflows',
+  'cli',
+  'demo',
+  'worker.ts',
+  'worker-logger.ts',
+  'worker-metrics.ts',
+  'worker-presence.ts',
+  'worker-temporal.ts',
+];
 
 /** What a mongod is found by belongs to the embedded servers and is used below them. */
 const BINARIES = './binaries.ts';

@@ -6,10 +6,15 @@ import { main, run } from './lib/project.mjs';
 /** Each file has servers of its own: two at a time is what a small machine bears. */
 const CONCURRENCY = 2;
 
+/** The tests that run servers of other versions, which take a while to download. */
+const OF_OTHER_VERSIONS = 'versions.test.ts';
+
 await main(async () => {
-  const node = await prepare(['binaries']);
   const args = process.argv.slice(2);
-  const files = args.some((arg) => arg.endsWith('.ts')) ? [] : ['test/**/*.test.ts'];
+  const named = args.filter((arg) => arg.endsWith('.ts'));
+  const needsMongods = named.length === 0 || named.some((file) => file.endsWith(OF_OTHER_VERSIONS));
+  const node = await prepare(['binaries', ...(needsMongods ? ['mongods'] : [])]);
+  const files = named.length > 0 ? [] : ['test/**/*.test.ts'];
   const env = { ...ownEnvironment(), LIFEBOAT_RUN_SOURCES: '1' };
   return run(node, ['--test', `--test-concurrency=${CONCURRENCY}`, ...args, ...files], { env });
 });

@@ -2,7 +2,7 @@
 import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { NativeConnection } from '@temporalio/worker';
 import { LifeboatError } from './shared/errors.ts';
-import { SearchAttribute } from './shared/names.ts';
+import { missingSearchAttributes } from './shared/names.ts';
 
 export interface WorkerConnection {
   readonly connection: NativeConnection;
@@ -26,9 +26,6 @@ export async function connectWorker(env: NodeJS.ProcessEnv): Promise<WorkerConne
   }
 }
 
-/** `temporal.api.enums.v1.IndexedValueType` */
-const KEYWORD = 2;
-
 /**
  * A workflow that sets an attribute that is not registered fails its task for ever.
  * @throws LifeboatError `SearchAttributesMissing`, `TemporalUnavailable`
@@ -40,7 +37,7 @@ export async function requireSearchAttributes({ connection, namespace }: WorkerC
       const message = `Temporal does not list the search attributes of the namespace ${namespace}`;
       throw new LifeboatError('TemporalUnavailable', message, { cause: error });
     });
-  const missing = Object.values(SearchAttribute).filter((name) => Number(customAttributes[name]) !== KEYWORD);
+  const missing = missingSearchAttributes(customAttributes);
   if (missing.length === 0) return;
   const message = `the namespace ${namespace} has no search attribute ${missing.join(', ')} of type Keyword`;
   throw new LifeboatError('SearchAttributesMissing', message);

@@ -7,12 +7,16 @@ import { Runtime, Worker, type WorkerOptions as TemporalWorkerOptions } from '@t
 import { pino } from 'pino';
 import { Daemon } from './activities/daemon.ts';
 import { createDaemonActivities, createSharedActivities } from './activities/index.ts';
+import { loadConfig } from './config/load.ts';
 import type { Config } from './config/schema.ts';
+import { SecretCommands } from './config/secret-command.ts';
 import { configuredStores } from './config/uris.ts';
+import { usablePort } from './embedded/ports.ts';
 import { LifeboatError } from './shared/errors.ts';
 import { TASK_QUEUE } from './shared/names.ts';
 import type { StoreUris } from './stores/connect.ts';
 import { temporalLogger } from './worker-logger.ts';
+import { showMetrics, temporalMetrics } from './worker-metrics.ts';
 import { Presence } from './worker-presence.ts';
 import { connectWorker, requireSearchAttributes, type WorkerConnection } from './worker-temporal.ts';
 
@@ -38,7 +42,7 @@ export function workerFile(home: string): string {
   return join(home, 'worker.json');
 }
 
-/** Every backup keeps up to four activities running, a snapshot or a restore one: room for some sixty deployments. */
+/** Every backup keeps up to five activities running, a snapshot or a restore two: room for some fifty deployments. */
 const MAX_DAEMON_ACTIVITIES = 256;
 /** Cached workflows share one heap. */
 const MAX_CACHED_WORKFLOWS = 200;
@@ -54,20 +58,30 @@ const timing = {
 
 /**
  * Runs until `signal` is aborted. Once in a process: the SDK's runtime is the process's.
- * @throws LifeboatError `TemporalUnavailable`, `SearchAttributesMissing`, `DaemonLocked`, what the configuration is
+ * @throws LifeboatError `TemporalUnavailable`, `SearchAttributesMissing`, `DaemonLocked`, `MetricsPortTaken`, what the configuration is
  *   refused with, and what a store refuses. Later outages of Temporal, stores and sources are ridden out.
  */
 export async function runWorker({ configFile, home, env, signal }: WorkerOptions): Promise<void> {
   const logger = pino({ level: env['LIFEBOAT_LOG_LEVEL'] ?? 'info' }, pino.destination({ dest: 2, sync: true }));
+  const { metricsListen } = (await loadConfig({ file: configFile })).daemon;
+  const temporalPort = metricsListen === null ? undefined : await usablePort(undefined);
   Runtime.install({
     logger: temporalLogger(logger),
     // Whoever runs the worker decides what ends it.
     shutdownSignals: [],
-    telemetryOptions: { logging: { filter: { core: 'WARN', other: 'ERROR' }, forward: {} } },
+    telemetryOptions: {
+      logging: { filter: { core: 'WARN', other: 'ERROR' }, forward: {} },
+      ...(temporalPort === undefined ? {} : { metrics: temporalMetrics(temporalPort) }),
+    },
   });
-  const storeUris = (config: Config): Promise<StoreUris> => Promise.resolve(storesOf(config, env));
-  const daemon = await Daemon.open({ configFile, home, env, logger, storeUris });
+  const commands = new SecretCommands(env);
+  const storeUris = (config: Config): Promise<StoreUris> => storesOf(config, env, commands);
+  const daemon = await Daemon.open({ configFile, home, env, logger, commands, storeUris });
   try {
+    await using shown = new AsyncDisposableStack();
+    if (metricsListen !== null && temporalPort !== undefined) {
+      shown.use(await showMetrics(daemon, metricsListen, temporalPort));
+    }
     const temporal = await connectWorker(env);
     try {
       await requireSearchAttributes(temporal);
@@ -137,8 +151,8 @@ function workflowCode(): Pick<TemporalWorkerOptions, 'workflowBundle' | 'workflo
     : { workflowBundle: { codePath: fileURLToPath(new URL('./workflow-bundle.js', here)) } };
 }
 
-function storesOf(config: Config, env: NodeJS.ProcessEnv): StoreUris {
-  const { blockstore = env['LIFEBOAT_BLOCKSTORE_URI'], ...others } = configuredStores(config, env);
+async function storesOf(config: Config, env: NodeJS.ProcessEnv, commands: SecretCommands): Promise<StoreUris> {
+  const { blockstore = env['LIFEBOAT_BLOCKSTORE_URI'], ...others } = await configuredStores(config, env, commands);
   if (blockstore !== undefined && blockstore !== '') return { blockstore, ...others };
   throw new LifeboatError('ConfigInvalid', `${config.file} names no blockstore, and no embedded one is given`);
 }

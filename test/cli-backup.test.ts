@@ -77,7 +77,7 @@ describe('a backup in routine operation', () => {
     const env = { TEMPORAL_ADDRESS: `127.0.0.1:${await freePort()}` };
     const { code, document } = await run('backup status shop', { env });
     assert.equal(code, 0, JSON.stringify(document));
-    const { members, lastSnapshot, restorable, ...status } = document as unknown as BackupStatus;
+    const { members, lastSnapshot, restorable, since, ...status } = document as unknown as BackupStatus;
     assert.deepEqual(status, { deployment: 'shop', kind: 'replica-set', phase: 'routine', problem: null });
     assert.deepEqual(Object.keys(members[0] ?? {}), [
       'name',
@@ -86,11 +86,30 @@ describe('a backup in routine operation', () => {
       'lagSeconds',
       'daemon',
       'progress',
+      'alongside',
     ]);
+    assert.ok(Date.parse(since) <= Date.now());
     assert.equal(members[0]?.name, 'rs0');
     assert.ok(lastSnapshot && restorable.length > 0);
     const all = await done<{ deployments: BackupStatus[] }>('backup status');
     assert.ok(all.deployments.some(({ deployment, phase }) => deployment === 'shop' && phase === 'routine'));
+  });
+
+  test('is watched as one document in a line each time, or one line, until Ctrl-C', async () => {
+    const words = ['backup', 'status', 'shop', '--watch', '--interval', '500ms'];
+    const configured = ['--config', lifeboat.setting.configFile, ...words];
+    const seenTwice = /\n[^\n]*\n/;
+    const json = await folder.run(['--json', ...configured], { interruptAtOutput: seenTwice });
+    assert.equal(json.code, 130);
+    const documents = json.stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as BackupStatus);
+    assert.ok(documents.length >= 2 && documents.every(({ phase }) => phase === 'routine'));
+    const plain = await folder.run(configured, { interruptAtOutput: seenTwice });
+    assert.equal(plain.code, 130);
+    for (const line of plain.stdout.trim().split('\n')) assert.match(line, /Z shop: routine/);
+    assert.equal((await folder.run(['backup', 'status', '--interval', '1s'])).code, 2);
   });
 
   test('its snapshots are created, listed and shown with the same fields', async () => {

@@ -52,7 +52,6 @@ const refused: readonly (readonly [words: string, kind: ErrorName, message: RegE
   ['restore shop --snapshot a --to dir:/x --dry-run', 'NotBuiltYet', /--dry-run/],
   ['restore shop --snapshot a --to dir:/x --member s', 'NotBuiltYet', /--member/],
   ['snapshots delete a', 'NotBuiltYet', /snapshots delete/],
-  ['doctor', 'NotBuiltYet', /doctor/],
   ['groom --dry-run', 'NotBuiltYet', /groom/],
   ['schedules set shop --snapshot-every 6h', 'NotBuiltYet', /schedules set/],
   ['schedules pause shop', 'NotBuiltYet', /schedules pause/],
@@ -144,14 +143,20 @@ test('deployments are added, listed and removed, and comments stay', async () =>
     document: { name: 'b', kind: 'unknown', uri: '${B_URI}', file },
   });
   await folder.json(['deployments', 'add', 'c', '--uri-file', 'secrets/c']);
+  await folder.json(['deployments', 'add', 'd', '--uri-command', '--', 'vault', 'kv', 'get', '-field=uri', 'hunter2']);
   const { document } = await folder.json(['deployments', 'list']);
   assert.deepEqual(document['deployments'], [
     { name: 'a', kind: 'unknown', uri: '${A}' },
     { name: 'b', kind: 'unknown', uri: '${B_URI}' },
     { name: 'c', kind: 'unknown', uri: `(in the file ${join(folder.path, 'secrets', 'c')})` },
+    { name: 'd', kind: 'unknown', uri: '(printed by vault)' },
   ]);
   assertFailed(await folder.json(['deployments', 'add', 'b', '--uri-env', 'X']), 'DeploymentExists', 1, /already has/);
+  for (const words of [['--uri-command'], ['vault'], ['--uri-env', 'X', '--uri-command', '--', 'vault']]) {
+    assertFailed(await folder.json(['deployments', 'add', 'e', ...words]), 'BadUsage', 2, /uri-command/);
+  }
   assert.equal((await folder.json(['deployments', 'remove', 'b'])).code, 0);
+  assert.equal((await folder.json(['deployments', 'remove', 'd'])).code, 0);
   assert.match(
     await readFile(file, 'utf8'),
     /^# ours\ndeployments:\n {2}# the first\n {2}a: .*\n {2}c:\n {4}uriFile: .*\n$/,

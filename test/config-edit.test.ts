@@ -69,6 +69,15 @@ test('a deployment can be added to a file that is absent, empty, all comments, o
   }
 });
 
+test('a command is written as a list, each of its words in quotes', async () => {
+  await using folder = await testFolder();
+  const file = join(folder.path, 'lifeboat.yaml');
+  const source = { uriCommand: ['vault', 'kv', '-field=uri', 'a "b": {c}'] } as const;
+  const config = await addDeployment(file, 'a', source);
+  assert.deepEqual(config.deployments.get('a')?.source, source);
+  assert.match(await readFile(file, 'utf8'), /uriCommand: \[ ?"vault", "kv", "-field=uri", "a \\"b\\": \{c\}" ?\]/);
+});
+
 test('the last deployment can be removed and one added again', async () => {
   await using folder = await testFolder();
   const file = join(folder.path, 'lifeboat.yaml');

@@ -4,6 +4,8 @@ import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { loadConfig, parseConfig, watchableConfig } from '../src/config/load.ts';
+import type { Config } from '../src/config/schema.ts';
+import { SecretCommands } from '../src/config/secret-command.ts';
 import { configuredStores, deploymentUri, hostsOf, redactUri } from '../src/config/uris.ts';
 import { parseDuration, parseSize } from '../src/config/units.ts';
 import { isLifeboatError, type ErrorName, type LifeboatError } from '../src/shared/errors.ts';
@@ -21,8 +23,8 @@ function refusalOf(source: string): LifeboatError {
   return assert.fail(`accepted: ${source}`);
 }
 
-function throwsKind(kind: ErrorName, run: () => unknown, message: RegExp): void {
-  assert.throws(run, (error) => {
+async function rejectsKind(kind: ErrorName, run: () => Promise<unknown>, message: RegExp): Promise<void> {
+  await assert.rejects(run, (error) => {
     assert.ok(isLifeboatError(error, kind), String(error));
     assert.match(error.message, message);
     return true;
@@ -33,11 +35,18 @@ test('a file that says nothing means the defaults', () => {
   for (const source of ['', '# nothing yet\n', '{}', 'deployments:\n  # shop: ...\nlimits:\ndaemon:\n']) {
     assert.deepEqual(parseConfig(FILE, source), {
       file: FILE,
-      daemon: { id: null, dataDir: null, headCacheBytes: 2 ** 30, mongod: new Map(), takeoverAfterMs: 1_800_000 },
+      daemon: {
+        id: null,
+        dataDir: null,
+        headCacheBytes: 2 ** 30,
+        mongod: new Map(),
+        metricsListen: null,
+        takeoverAfterMs: 1_800_000,
+      },
       blockstore: null,
       syncStore: null,
       oplogStore: null,
-      limits: { slicesInFlight: 4 },
+      limits: { slicesInFlight: 4, sourceReadBytesPerSecond: null },
       deployments: new Map(),
     });
   }
@@ -47,14 +56,17 @@ test('every key that is built is read, in bytes and milliseconds, paths beside t
   const config = parseConfig(
     FILE,
     `
-daemon: { id: host-1, dataDir: data, headCache: 512MiB, mongod: { 6.0: /usr/bin/mongod, "7.0": bin/mongod }, takeoverAfter: never }
+daemon:
+  { id: host-1, dataDir: data, headCache: 512MiB, mongod: { 6.0: /usr/bin/mongod, "7.0": bin/mongod }, metrics: { listen: "127.0.0.1:9464" }, takeoverAfter: never }
 blockstore: { uri: "\${STORE}" }
 syncStore: { uriFile: sync-uri }
-limits: { slicesInFlight: 2 }
+limits: { slicesInFlight: 2, sourceReadMiBps: 1.5 }
 deployments:
   shop:
     uri: mongodb://db1,db2/?replicaSet=shop
     readFrom: secondary
+    minOplogWindow: 90m
+    allowUnverifiedVersion: true
     pointInTime: { window: 90m }
   shop-2: { uri: "\${B}", pointInTime: { window: 0 } }
 `,
@@ -68,11 +80,12 @@ deployments:
       ['7.0', '/etc/lifeboat/bin/mongod'],
     ]),
     takeoverAfterMs: Infinity,
+    metricsListen: '127.0.0.1:9464',
   });
   assert.deepEqual(config.blockstore, { uri: '${STORE}' });
   assert.deepEqual(config.syncStore, { uriFile: '/etc/lifeboat/sync-uri' });
   assert.equal(config.oplogStore, null);
-  assert.equal(config.limits.slicesInFlight, 2);
+  assert.deepEqual(config.limits, { slicesInFlight: 2, sourceReadBytesPerSecond: 1_572_864 });
   assert.deepEqual(
     config.deployments,
     new Map([
@@ -82,9 +95,20 @@ deployments:
           source: { uri: 'mongodb://db1,db2/?replicaSet=shop' },
           readFrom: 'secondary',
           pointInTimeWindowMs: 5_400_000,
+          minOplogWindowMs: 5_400_000,
+          allowUnverifiedVersion: true,
         },
       ],
-      ['shop-2', { source: { uri: '${B}' }, readFrom: 'secondaryPreferred', pointInTimeWindowMs: 0 }],
+      [
+        'shop-2',
+        {
+          source: { uri: '${B}' },
+          readFrom: 'secondaryPreferred',
+          pointInTimeWindowMs: 0,
+          minOplogWindowMs: 10_800_000,
+          allowUnverifiedVersion: false,
+        },
+      ],
     ]),
   );
 });
@@ -107,7 +131,7 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
     'a key like no other',
     'daemon:\n  xyzzy: 1\n',
     '2:3',
-    /xyzzy is no known key; there are id, dataDir, headCache, mongod/,
+    /xyzzy is no known key; there are id, dataDir, headCache, mongod, metrics/,
   ],
   ['a unit that is not there', 'daemon: { headCache: 1 }', '1:22', /has no unit: write a size/],
   ['a unit in the wrong case', 'daemon: { headCache: 1gib }', '1:22', /unknown unit "gib": write 1GiB/],
@@ -117,24 +141,64 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
     '1:62',
     /one of ms, s, m, h, d, w/,
   ],
+  ['metrics without a host', 'daemon: { metrics: { listen: 9464 } }', '1:30', /must be host:port/],
+  ['metrics at no port', 'daemon: { metrics: { listen: "localhost:70000" } }', '1:30', /must be host:port/],
   ['a size below the least', 'daemon:\n  headCache: 1MiB\n', '2:14', /at least 256MiB/],
   ['a takeover before a daemon can be missed', 'daemon: { takeoverAfter: 5s }', '1:26', /at least 30s/],
   ['a text for a number', 'limits:\n  slicesInFlight: many\n', '2:19', /a whole number from 1 to 64/],
   ['a broken number', 'limits: { slicesInFlight: 1.5 }', '1:27', /a whole number from 1 to 64/],
   ['a number out of range', 'limits: { slicesInFlight: 0 }', '1:27', /a whole number from 1 to 64/],
+  [
+    'a rate with a unit',
+    'limits: { sourceReadMiBps: 20MiB }',
+    '1:28',
+    /MiB a second from 0.1 to 100000, without a unit/,
+  ],
+  ['a rate of nothing', 'limits: { sourceReadMiBps: 0 }', '1:28', /from 0.1 to 100000/],
   ['a list for a map', 'daemon:\n  - id: a\n', '1:1', /daemon must be a map of id, dataDir/],
   ['a list for the file', '- shop\n', '1:1', /must be a map of daemon, blockstore/],
   ['a text for the file', 'shop\n', '1:1', /must be a map of daemon, blockstore/],
   ['an empty blockstore', 'blockstore:\n', '1:1', /blockstore must be a map of uri, uriFile/],
-  ['a deployment without a source', 'deployments:\n  shop: {}\n', '2:3', /shop needs a uri, or a uriFile/],
+  [
+    'a deployment without a source',
+    'deployments:\n  shop: {}\n',
+    '2:3',
+    /shop needs a uri, a uriFile that holds it, or a uriCommand/,
+  ],
   ['a deployment that is empty', 'deployments:\n  shop:\n', '2:3', /deployments.shop must be a map of uri/],
   ['two sources', 'deployments:\n  shop: { uri: mongodb://a, uriFile: /f }\n', '2:38', /keep one of them/],
+  [
+    'a command beside a file',
+    'blockstore: { uriFile: /f, uriCommand: [p] }\n',
+    '1:28',
+    /a uriFile and a uriCommand: keep one/,
+  ],
+  [
+    'a command in one text',
+    'blockstore: { uriCommand: vault read }\n',
+    '1:27',
+    /a list of a program and its arguments/,
+  ],
+  ['a command without a program', 'blockstore: { uriCommand: [] }\n', '1:15', /a list of a program and its arguments/],
+  ['a variable in a command', 'blockstore: { uriCommand: [p, "${A}"] }\n', '1:15', /variables stand only in a uri/],
   ['no connection string', 'blockstore: { uri: localhost }', '1:20', /must begin with mongodb:\/\//],
   [
     'a read preference in the wrong case',
     'deployments: { a: { uri: mongodb://h, readFrom: Primary } }',
     '1:49',
     /one of primary, primaryPreferred/,
+  ],
+  [
+    'a window without a unit',
+    'deployments: { a: { uri: mongodb://h, minOplogWindow: 3 } }',
+    '1:55',
+    /has no unit: write a duration/,
+  ],
+  [
+    'a permission that is neither yes nor no',
+    'deployments: { a: { uri: mongodb://h, allowUnverifiedVersion: 7.0 } }',
+    '1:63',
+    /must be true or false/,
   ],
   ['a name in capitals', 'deployments:\n  Shop: { uri: mongodb://h }\n', '2:3', /must be a name of a-z, 0-9/],
   ['a version that is none', 'daemon: { mongod: { six: /m } }', '1:21', /major version in quotes/],
@@ -158,11 +222,9 @@ for (const [what, source, at, text] of mistakes) {
 }
 
 const unbuilt: readonly (readonly [key: string, source: string, at: `${number}:${number}`])[] = [
-  ['limits.sourceReadMiBps', 'limits:\n  sourceReadMiBps: 200\n', '2:3'],
   ['groom', 'limits: {}\ngroom: { whenLivingBelow: 0.9 }\n', '2:1'],
   ['deployments.a.snapshots', 'deployments:\n  a:\n    uri: mongodb://h\n    snapshots: { every: 6h }\n', '4:5'],
   ['deployments.a.exclude', 'deployments:\n  a:\n    uri: mongodb://h\n    exclude: ["logs.*"]\n', '4:5'],
-  ['deployments.a.minOplogWindow', 'deployments:\n  a:\n    uri: mongodb://h\n    minOplogWindow: 3h\n', '4:5'],
   ['deployments.a.members', 'deployments:\n  a: { uri: mongodb://h, members: { s1: {} } }\n', '2:26'],
 ];
 
@@ -209,26 +271,30 @@ test('quantities are read with their units, and nothing else is', () => {
   }
 });
 
-test('a variable is filled in where the uri is used, and one that is missing is named', () => {
+test('a variable is filled in where the uri is used, and one that is missing is named', async () => {
   const config = parseConfig(FILE, 'deployments: { a: { uri: "mongodb://u:${PASS}@h/?replicaSet=${SET}" } }');
-  assert.equal(deploymentUri(config, 'a', { PASS: 'p', SET: 'rs' }), 'mongodb://u:p@h/?replicaSet=rs');
-  throwsKind(
+  assert.equal(await deploymentUri(config, 'a', { PASS: 'p', SET: 'rs' }), 'mongodb://u:p@h/?replicaSet=rs');
+  await rejectsKind(
     'SecretMissing',
     () => deploymentUri(config, 'a', { PASS: 'hunter2', SET: '' }),
     /^the environment variable SET, which deployment a needs/,
   );
-  throwsKind('UnknownDeployment', () => deploymentUri(config, 'b', {}), /no deployment b/);
+  await rejectsKind('UnknownDeployment', () => deploymentUri(config, 'b', {}), /no deployment b/);
 });
 
-test('a value that is no connection string is refused without being quoted', () => {
+test('a value that is no connection string is refused without being quoted', async () => {
   const config = parseConfig(FILE, 'blockstore: { uri: "${S}" }\ndeployments: { a: { uri: "${A}" } }');
-  throwsKind('BadUri', () => deploymentUri(config, 'a', { A: 'hunter2' }), /^(?!.*hunter2).*must begin with mongodb/);
-  throwsKind(
+  await rejectsKind(
+    'BadUri',
+    () => deploymentUri(config, 'a', { A: 'hunter2' }),
+    /^(?!.*hunter2).*must begin with mongodb/,
+  );
+  await rejectsKind(
     'BadUri',
     () => deploymentUri(config, 'a', { A: 'mongodb://u:hun/ter2@h' }),
     /^(?!.*ter2).*percent-encode/,
   );
-  throwsKind(
+  await rejectsKind(
     'StoreBadUri',
     () => configuredStores(config, { S: 'mongodb://' }),
     /the uri of blockstore.*names no host/,
@@ -239,11 +305,71 @@ test('a uriFile holds the connection string, and one that cannot be read is name
   await using folder = await testFolder();
   const config = parseConfig(join(folder.path, 'lifeboat.yaml'), 'deployments: { a: { uriFile: secret } }');
   const file = join(folder.path, 'secret');
-  throwsKind('SecretMissing', () => deploymentUri(config, 'a', {}), new RegExp(file));
+  await rejectsKind('SecretMissing', () => deploymentUri(config, 'a', {}), new RegExp(file));
   await writeFile(file, ' \n');
-  throwsKind('SecretMissing', () => deploymentUri(config, 'a', {}), /is empty/);
+  await rejectsKind('SecretMissing', () => deploymentUri(config, 'a', {}), /is empty/);
   await writeFile(file, 'mongodb://h/?replicaSet=a\n');
-  assert.equal(deploymentUri(config, 'a', {}), 'mongodb://h/?replicaSet=a');
+  assert.equal(await deploymentUri(config, 'a', {}), 'mongodb://h/?replicaSet=a');
+});
+
+test('a uriCommand is run without a shell, and what it prints is the connection string', async () => {
+  await using folder = await testFolder();
+  const script = join(folder.path, 'secret.sh');
+  await writeFile(script, '#!/bin/sh\necho " mongodb://h/?replicaSet=$1 "\necho noise >&2\n', { mode: 0o700 });
+  const config = parseConfig(
+    join(folder.path, 'lifeboat.yaml'),
+    'deployments: { a: { uriCommand: [./secret.sh, "$HOME"] }, b: { uriCommand: [printenv, B] } }',
+  );
+  assert.equal(await deploymentUri(config, 'a', {}), 'mongodb://h/?replicaSet=$HOME');
+  const env = { PATH: process.env['PATH'], B: 'mongodb://b' };
+  assert.equal(await deploymentUri(config, 'b', env), 'mongodb://b');
+});
+
+test('a uriCommand that fails is named with its exit code, and nothing that it printed or was given is shown', async () => {
+  await using folder = await testFolder();
+  const failing = (script: string): Config =>
+    parseConfig(
+      join(folder.path, 'lifeboat.yaml'),
+      `deployments: { a: { uriCommand: ${JSON.stringify(['/bin/sh', '-c', script])} } }`,
+    );
+  for (const [script, message] of [
+    [
+      'echo mongodb://u:hunter2@h; echo hunter2 >&2; exit 3',
+      /^(?!.*hunter2).*deployment a needs, ended with exit code 3/,
+    ],
+    ['kill -9 $$', /was ended by SIGKILL/],
+    ['echo', /printed nothing/],
+    ['head -c 100000 /dev/zero', /printed more than a connection string/],
+  ] as const) {
+    await rejectsKind('SecretCommandFailed', () => deploymentUri(failing(script), 'a', {}), message);
+  }
+  await rejectsKind('BadUri', () => deploymentUri(failing('echo hunter2'), 'a', {}), /^(?!.*hunter2).*must begin/);
+  const absent = parseConfig(FILE, 'deployments: { a: { uriCommand: [./absent, hunter2] } }');
+  await rejectsKind(
+    'SecretCommandFailed',
+    () => deploymentUri(absent, 'a', {}),
+    /^(?!.*hunter2).*could not be executed/,
+  );
+});
+
+test('a uriCommand that does not end is ended, with what it started', async () => {
+  const commands = new SecretCommands({});
+  await rejectsKind(
+    'SecretCommandFailed',
+    () => commands.read(['/bin/sh', '-c', 'sleep 3600 & sleep 3600'], 'a'),
+    /did not end within 10 seconds/,
+  );
+});
+
+test('what a command printed is used for a while, and not after it turned out to be of no use', async () => {
+  await using folder = await testFolder();
+  const count = join(folder.path, 'count');
+  const commands = new SecretCommands({});
+  const read = (): Promise<string> => commands.read(['/bin/sh', '-c', `echo x >> ${count}; wc -l < ${count}`], 'a');
+  assert.deepEqual(await Promise.all([read(), read()]), ['1', '1']);
+  assert.equal(await read(), '1');
+  commands.forget();
+  assert.equal(await read(), '2');
 });
 
 test('a uri is shown as its hosts, and not at all where they cannot be told from a password', () => {
@@ -252,6 +378,7 @@ test('a uri is shown as its hosts, and not at all where they cannot be told from
   assert.equal(redactUri({ uri: '${SHOP_URI}' }), '${SHOP_URI}');
   assert.equal(redactUri({ uri: 'mongodb://${USER}:${PASS}@h' }), 'mongodb://h');
   assert.equal(redactUri({ uriFile: '/run/uri' }), '(in the file /run/uri)');
+  assert.equal(redactUri({ uriCommand: ['vault', '-token=hunter2'] }), '(printed by vault)');
   for (const uri of ['mongodb://u:pass/word@h', 'mongodb://u:p@ss?word@h', 'mongodb://u:p@ss/word@h', 'pass']) {
     assert.equal(hostsOf(uri), '(not shown)', uri);
   }

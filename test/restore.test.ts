@@ -15,6 +15,7 @@ import { openStores, type Stores } from '../src/stores/connect.ts';
 import { testFolder, type TestFolder } from './support/folders.ts';
 import { freePort, startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
 import { claimedMember, startLockableMongod, stepContext, type LockableMongod } from './support/snapshots.ts';
+import { abilitiesOf } from './support/workload-data.ts';
 
 let set: TestReplicaSet;
 let stores: Stores;
@@ -38,7 +39,9 @@ before(async () => {
     await head.restart();
   }
   await head.client.db('shop').collection('orders').createIndex({ n: 1, round: 1 });
-  await head.client.db('shop').createCollection('weather', { timeseries: { timeField: 'at' } });
+  if ((await abilitiesOf(head.client)).series) {
+    await head.client.db('shop').createCollection('weather', { timeseries: { timeField: 'at' } });
+  }
   await head.client.db('shop').createCollection('recent', { viewOn: 'orders', pipeline: [{ $match: { round: 2 } }] });
   await head.client.db('local').collection('lifeboat.position').insertOne({ at: 1 });
   hashes = await hashesOf(head.client);

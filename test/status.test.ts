@@ -3,12 +3,13 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Long, ObjectId, Timestamp } from 'mongodb';
 import { recordTrouble, writePhase } from '../src/activities/phases.ts';
-import { isLifeboatError } from '../src/shared/errors.ts';
-import type { MemberClaim } from '../src/shared/messages.ts';
+import { isLifeboatError, LifeboatError } from '../src/shared/errors.ts';
+import type { MemberClaim, Phase, Problem } from '../src/shared/messages.ts';
 import { claimBackup, createMember, fenceOf } from '../src/stores/claims.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
 import { updateMember } from '../src/stores/members.ts';
 import type { StoredPosition } from '../src/stores/records.ts';
+import { writeJudgement } from '../src/stores/warnings.ts';
 import { readStatus, readStatuses } from '../src/status/backup-status.ts';
 import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
 
@@ -18,6 +19,7 @@ let member: MemberClaim;
 
 const T0 = '2026-01-01T00:00:00.000Z';
 const T1 = '2026-01-01T00:00:01.000Z';
+const T2 = '2026-01-01T00:00:02.000Z';
 const source = { replicaSetId: new ObjectId(), setName: 'rs0', version: '6.0.5', featureCompatibilityVersion: '6.0' };
 const trouble = { code: 'LB2002', message: 'no member answers', fix: 'wait', since: new Date(T0) };
 
@@ -46,8 +48,17 @@ test('a backup that has only begun has a phase and nothing else', async () => {
     deployment: 'shop',
     kind: 'replica-set',
     phase: 'initial-sync',
+    since: T0,
     members: [
-      { name: 'rs0', phase: 'initial-sync', appliedThrough: null, lagSeconds: null, daemon: 'd1', progress: null },
+      {
+        name: 'rs0',
+        phase: 'initial-sync',
+        appliedThrough: null,
+        lagSeconds: null,
+        daemon: 'd1',
+        progress: null,
+        alongside: [],
+      },
     ],
     lastSnapshot: null,
     restorable: [],
@@ -94,4 +105,27 @@ test('trouble that passes shows while a backup runs, and never hides a problem o
   await recordTrouble(stores, 'shop', trouble);
   await recordTrouble(stores, 'shop', null);
   assert.deepEqual((await readStatus(stores, 'shop')).problem, problem);
+});
+
+test('a warning is shown as one while there is no problem, the oldest first, and not of a backup that is over', async () => {
+  const warned = await createMember(stores, { deployment: 'warned', source, daemon: 'd1', phase: 'routine' });
+  const phase = (name: Phase, since: string, problem: Problem | null = null): Promise<void> =>
+    writePhase(stores, { deployment: 'warned', member: warned, phase: name, since, problem });
+  await phase('routine', T0);
+  const [short, tight] = [
+    new LifeboatError('OplogWindowTooShort', 'short'),
+    new LifeboatError('DiskTooSmall', 'tight'),
+  ];
+  await writeJudgement(stores, fenceOf(warned), { judged: [short.code], found: [short] });
+  const [first] = await writeJudgement(stores, fenceOf(warned), { judged: [tight.code], found: [tight] });
+  const { code, message, fix } = short;
+  const warning = { code, message, fix, since: first?.since.toISOString(), warning: true };
+  assert.deepEqual((await readStatus(stores, 'warned')).problem, warning);
+  const worse = { code: 'LB2008', message: 'gap', fix: 'resync', since: T1 };
+  await phase('failed', T1, worse);
+  assert.deepEqual((await readStatus(stores, 'warned')).problem, worse);
+  await phase('stopped', T2);
+  assert.equal((await readStatus(stores, 'warned')).problem, null);
+  await writeJudgement(stores, fenceOf(warned), { judged: [short.code, tight.code], found: [] });
+  assert.deepEqual((await stores.members.findOne({ deployment: 'warned' }))?.warnings, []);
 });

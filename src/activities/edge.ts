@@ -14,13 +14,41 @@ const BEAT_MS = 2_000;
 
 /** Who wants to know how an activity goes. */
 export interface EdgeObserver {
-  progress(progress: Progress): void;
+  progress?(progress: Progress): void;
   /** It ran for a while, told of progress, or ended well: what ailed its last attempt is over. */
-  well(): void;
+  well?(): void;
   /** It failed, and is tried again. */
-  troubled(error: LifeboatError): void;
+  troubled?(error: LifeboatError): void;
+  /** It failed with that code, whether or not it is tried again. */
+  failed?(code: string): void;
   /** Called once, however it ended. */
-  ended(): void;
+  ended?(): void;
+}
+
+/** Tells each of them. */
+export function allOf(observers: readonly EdgeObserver[]): EdgeObserver {
+  return {
+    progress: (progress) => {
+      for (const one of observers) one.progress?.(progress);
+    },
+    well: () => {
+      for (const one of observers) one.well?.();
+    },
+    troubled: (error) => {
+      for (const one of observers) one.troubled?.(error);
+    },
+    failed: (code) => {
+      for (const one of observers) one.failed?.(code);
+    },
+    ended: () => {
+      for (const one of observers) one.ended?.();
+    },
+  };
+}
+
+/** The id of the workflow that the activity at hand belongs to. */
+export function workflowAtHand(): string {
+  return Context.current().info.workflowExecution?.workflowId ?? '';
 }
 
 /** An attempt that has run for this long has got past what made the last one fail. */
@@ -40,28 +68,30 @@ export async function asActivity<T>(
   // The SDK thins heartbeats out. Details are a hint for people; the truth is stored with the data.
   const beat = setInterval(() => {
     context.heartbeat(latest);
-    if (Date.now() - startedAt > WELL_AFTER_MS) observer?.well();
+    if (Date.now() - startedAt > WELL_AFTER_MS) observer?.well?.();
   }, BEAT_MS);
   const ctx: StepContext = {
     signal: context.cancellationSignal,
     report(progress) {
       latest = progress;
-      observer?.progress(progress);
-      observer?.well();
+      observer?.progress?.(progress);
+      observer?.well?.();
     },
     logger: log,
   };
   try {
     const result = await run(ctx);
-    observer?.well();
+    observer?.well?.();
     return result;
   } catch (error) {
     if (context.cancellationSignal.aborted) throw cancellation(context.cancellationSignal);
-    if (error instanceof LifeboatError && error.retryable) observer?.troubled(error);
-    throw failureFor(error, log);
+    if (error instanceof LifeboatError && error.retryable) observer?.troubled?.(error);
+    const failure = failureFor(error, log);
+    observer?.failed?.(failure.type ?? '');
+    throw failure;
   } finally {
     clearInterval(beat);
-    observer?.ended();
+    observer?.ended?.();
   }
 }
 

@@ -52,11 +52,19 @@ export class Heads {
       const incarnation = fence.incarnation.toHexString();
       if (held?.epoch === fence.epoch && held.incarnation === incarnation) return held.owner;
       const member = await this.#ownMember(stores, fence);
-      if (held) await this.#close(fence.key, held);
+      if (held) {
+        this.#held.delete(fence.key);
+        await held.owner.giveUp();
+      }
       const owner = await this.#open(member);
       this.#held.set(fence.key, { incarnation, epoch: fence.epoch, owner });
       return owner;
     });
+  }
+
+  /** The heads that are held, by the key of their member. */
+  held(): { readonly key: string; readonly up: boolean }[] {
+    return [...this.#held].map(([key, { owner }]) => ({ key, up: owner.isUp }));
   }
 
   /** Closes a head, unless it is held under a newer claim. */

@@ -1,7 +1,7 @@
 /** The activities of one daemon, each a thin edge around a step. */
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
-import type { Claim } from '../shared/messages.ts';
+import type { Claim, MemberClaim } from '../shared/messages.ts';
 import { applyEntries } from '../steps/apply-entries.ts';
 import { beginSync } from '../steps/begin-sync.ts';
 import { buildHead } from '../steps/build-head.ts';
@@ -14,6 +14,7 @@ import { seedHead } from '../steps/seed-head.ts';
 import { tailOplog } from '../steps/tail-oplog.ts';
 import { takeSnapshot } from '../steps/take-snapshot.ts';
 import { verifySnapshot } from '../steps/verify-snapshot.ts';
+import { watchOplog } from '../steps/watch-oplog.ts';
 import { claimBackup, claimDaemon, claimHead, fenceOf } from '../stores/claims.ts';
 import type { Stores } from '../stores/connect.ts';
 import { retireDaemon } from '../stores/daemons.ts';
@@ -21,9 +22,11 @@ import { membersOf, readMember } from '../stores/members.ts';
 import type { ProgressSource } from './boards.ts';
 import type { Daemon } from './daemon.ts';
 import { discardIncarnation } from './discard.ts';
-import { asActivity, type EdgeObserver } from './edge.ts';
+import { allOf, asActivity, workflowAtHand, type EdgeObserver } from './edge.ts';
+import { counting, errorLabels, labelsOf, NO_MEMBER, type MemberLabels } from './counting.ts';
 import { headWhileRoutine } from './routine-head.ts';
-import { writePhase } from './phases.ts';
+import { claimInspection, inspect } from './inspect.ts';
+import { shownProblem, writePhase } from './phases.ts';
 import { isHeadWhole, prepareMember } from './prepare.ts';
 import { abandonRestore, requireSnapshotOf } from './restores.ts';
 import { patienceMs, takeoverTerms } from './takeover.ts';
@@ -31,17 +34,28 @@ import type { ClaimRequest, DaemonActivities, MemberWork, SharedActivities } fro
 
 /** What the shared task queue runs. */
 export function createSharedActivities(daemon: Daemon): SharedActivities {
+  const claimErrors: EdgeObserver = {
+    failed: (code) => daemon.metrics.count('lifeboat_errors_total', { deployment: '', activity: 'claim', code }),
+  };
   return {
     claim: (request) =>
-      asActivity(daemon.logger, async () => {
-        const stores = await daemon.stores();
-        const claim = await claimFor(daemon, stores, request);
-        return { ...claim, patienceMs: patienceMs(await daemon.config()) };
-      }),
+      asActivity(
+        daemon.logger,
+        async (ctx) => {
+          if (request.purpose === 'inspect') return claimInspection(ctx, daemon, request.deployment);
+          const claim = await claimFor(daemon, await daemon.stores(), request);
+          return { ...claim, patienceMs: patienceMs(await daemon.config()) };
+        },
+        claimErrors,
+      ),
   };
 }
 
-async function claimFor(daemon: Daemon, stores: Stores, request: ClaimRequest): Promise<Claim> {
+async function claimFor(
+  daemon: Daemon,
+  stores: Stores,
+  request: Exclude<ClaimRequest, { readonly purpose: 'inspect' }>,
+): Promise<Claim> {
   if (request.purpose !== 'anywhere') await refusePurging(stores, request.deployment);
   switch (request.purpose) {
     case 'backup':
@@ -60,22 +74,36 @@ async function claimFor(daemon: Daemon, stores: Stores, request: ClaimRequest): 
 
 /** What the daemon's own task queue runs. */
 export function createDaemonActivities(daemon: Daemon): DaemonActivities {
-  const { id, logger, slices } = daemon;
+  const { id, logger, slices, metrics } = daemon;
 
+  /** A step, with all that is noted of it whatever it is. */
+  const perform = <T>(
+    name: keyof DaemonActivities,
+    labels: MemberLabels,
+    run: (ctx: StepContext) => Promise<T>,
+    ...observers: readonly EdgeObserver[]
+  ): Promise<T> => {
+    const sight = daemon.sights.observer(workflowAtHand(), name);
+    const errors: EdgeObserver = {
+      failed: (code) => metrics.count('lifeboat_errors_total', { ...errorLabels(labels), activity: name, code }),
+    };
+    const counted = (ctx: StepContext): Promise<T> => run({ ...ctx, count: counting(metrics, labels) });
+    return asActivity(logger, counted, allOf([sight, errors, ...observers]));
+  };
   /** A step of a backup: its troubles are shown in the status, and its progress if `shown` names it. */
-  const ofBackup = <W extends { readonly deployment: string }, T>(
+  const ofBackup = <W extends { readonly deployment: string; readonly member?: MemberClaim | null }, T>(
     name: keyof DaemonActivities,
     run: (ctx: StepContext, work: W) => Promise<T>,
   ): ((work: W) => Promise<T>) => {
-    return (work) => asActivity(logger, (ctx) => run(ctx, work), troublesOf(daemon, name, work.deployment));
+    return (work) =>
+      perform(name, labelsOf(work), guarded(daemon, run, work), troublesOf(daemon, name, work.deployment));
   };
   const withProgress = <W extends MemberWork, T>(
     name: keyof DaemonActivities & ProgressSource,
     run: (ctx: StepContext, work: W) => Promise<T>,
   ): ((work: W) => Promise<T>) => {
     return (work) =>
-      asActivity(logger, (ctx) => run(ctx, work), {
-        ...troublesOf(daemon, name, work.deployment),
+      perform(name, labelsOf(work), guarded(daemon, run, work), troublesOf(daemon, name, work.deployment), {
         progress: (progress) => daemon.progress(work.member).report(name, progress),
         ended: () => void daemon.progress(work.member).ended(name),
       });
@@ -106,7 +134,7 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
     }),
     copySource: withProgress('copySource', async (ctx, { deployment, member }: MemberWork) => {
       const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
-      const { slicesInFlight } = (await daemon.config()).limits;
+      const slicesInFlight = async (): Promise<number> => (await daemon.config()).limits.slicesInFlight;
       const parts = { stores, source, fence: fenceOf(member), slicesInFlight };
       const { finished } = await copySource(ctx, parts, { maxMs: slices.load });
       return { finished };
@@ -119,10 +147,21 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
     }),
     tailOplog: ofBackup('tailOplog', async (ctx, { deployment, member }: MemberWork) => {
       const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
-      const parts = { stores, source, fence: fenceOf(member), arrivals: daemon.arrivals(member.key) };
-      const { through } = await tailOplog(ctx, parts, { maxMs: slices.follow });
-      return { through: through?.ts ?? null };
+      const { minOplogWindowMs } = await daemon.deployment(deployment);
+      const arrivals = daemon.arrivals(member.key);
+      const parts = { stores, source, fence: fenceOf(member), arrivals, minOplogWindowMs };
+      const { through, warnings } = await tailOplog(ctx, parts, { maxMs: slices.follow });
+      return { through: through?.ts ?? null, warnings: warnings?.map(shownProblem) ?? null };
     }),
+    // Nothing of it is a trouble of the backup, which rests.
+    watchOplog: ({ deployment, member }) =>
+      asActivity(logger, async (ctx) => {
+        const { minOplogWindowMs: leastMs } = await daemon.deployment(deployment);
+        const watch = { stores: await daemon.stores(), fence: fenceOf(member), leastMs };
+        const source = () => daemon.source(deployment);
+        const warnings = await watchOplog(ctx, watch, source, { maxMs: slices.follow });
+        return { warnings: warnings.map(shownProblem) };
+      }),
     applyEntries: withProgress('applyEntries', async (ctx, { deployment, member, toStop }) => {
       const stores = await daemon.stores();
       const fence = fenceOf(member);
@@ -152,42 +191,73 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       const { source } = await readMember(stores, fence);
       const head = first ? owner : headWhileRoutine(owner, stores, deployment);
       const parts = { stores, fence, head, deployment, member: member.member, source, daemon: id };
-      return takeSnapshot(ctx, parts, { minimum });
+      const summary = await takeSnapshot(ctx, parts, { minimum });
+      metrics.count('lifeboat_snapshots_taken_total', { deployment, member: member.member });
+      return summary;
     }),
 
     restoreDirectory: (work) =>
-      asActivity(logger, async (ctx) => {
+      perform('restoreDirectory', labelsOf(work), async (ctx) => {
         const stores = await daemon.stores();
         await requireSnapshotOf(stores, work.deployment, work.snapshot);
         const mongodFor = (version: string): Promise<string> => daemon.mongodFor(version);
-        return restoreDirectory(ctx, { stores, daemon: id, mongodFor }, work);
+        const summary = await restoreDirectory(ctx, { stores, daemon: id, mongodFor }, work);
+        metrics.count('lifeboat_restores_total', { deployment: work.deployment, outcome: 'done' });
+        return summary;
       }),
     abandonRestore: (ending) =>
-      asActivity(logger, async () => abandonRestore(await daemon.stores(), { ...ending, daemon: id })),
-    verifySnapshot: (request) =>
-      asActivity(logger, async (ctx) => verifySnapshot(ctx, { stores: await daemon.stores(), daemon: id }, request)),
-    planPurge: ({ deployment }) => asActivity(logger, async (ctx) => planPurge(ctx, await daemon.stores(), deployment)),
+      perform('abandonRestore', labelsOf(ending), async () => {
+        await abandonRestore(await daemon.stores(), { ...ending, daemon: id });
+        metrics.count('lifeboat_restores_total', { deployment: ending.deployment, outcome: ending.state });
+      }),
+    planPurge: ({ deployment }) =>
+      perform('planPurge', NO_MEMBER, async (ctx) => planPurge(ctx, await daemon.stores(), deployment)),
     beginPurge: (request) =>
-      asActivity(logger, async () => ({ daemons: await beginPurge(await daemon.stores(), request) })),
-    discardHeads: () => asActivity(logger, async () => daemon.discardHeads()),
-    purgeSnapshots: (request) => asActivity(logger, async (ctx) => purgeSnapshots(ctx, await daemon.stores(), request)),
-    purgeRecords: (request) => asActivity(logger, async (ctx) => purgeRecords(ctx, await daemon.stores(), request)),
+      perform('beginPurge', NO_MEMBER, async () => ({ daemons: await beginPurge(await daemon.stores(), request) })),
+    discardHeads: () => perform('discardHeads', NO_MEMBER, async () => daemon.discardHeads()),
+    purgeSnapshots: (request) =>
+      perform('purgeSnapshots', NO_MEMBER, async (ctx) => purgeSnapshots(ctx, await daemon.stores(), request)),
+    purgeRecords: (request) =>
+      perform('purgeRecords', NO_MEMBER, async (ctx) => purgeRecords(ctx, await daemon.stores(), request)),
     retireDaemon: ({ daemon: gone }) =>
-      asActivity(logger, async () => {
+      perform('retireDaemon', NO_MEMBER, async () => {
         const stores = await daemon.stores();
         const { retiredAt } = await retireDaemon(stores, gone);
         const deployments = [...new Set((await membersOf(stores, gone)).map(({ deployment }) => deployment))];
         return { id: gone, retiredAt: (retiredAt ?? new Date()).toISOString(), deployments };
       }),
+    verifySnapshot: (request) =>
+      perform('verifySnapshot', NO_MEMBER, async (ctx) => {
+        const result = await verifySnapshot(ctx, { stores: await daemon.stores(), daemon: id }, request);
+        metrics.count('lifeboat_snapshot_verifications_total', { outcome: result.ok ? 'sound' : 'damaged' });
+        return result;
+      }),
+
+    observe: ({ shown, maxMs }) =>
+      asActivity(logger, (ctx) => daemon.sights.next(workflowAtHand(), shown, maxMs, ctx.signal)),
+    inspect: ({ deployment }) => asActivity(logger, (ctx) => inspect(ctx, daemon, deployment)),
+  };
+}
+
+/** Runs a step; what it fails with is told as what it means to this daemon. */
+function guarded<W extends { readonly deployment?: string }, T>(
+  daemon: Daemon,
+  run: (ctx: StepContext, work: W) => Promise<T>,
+  work: W,
+): (ctx: StepContext) => Promise<T> {
+  return async (ctx) => {
+    try {
+      return await run(ctx, work);
+    } catch (error) {
+      throw await daemon.failureOf(error, work.deployment);
+    }
   };
 }
 
 function troublesOf(daemon: Daemon, activity: keyof DaemonActivities, deployment: string): EdgeObserver {
   const board = daemon.troubles(deployment);
   return {
-    progress: () => undefined,
     well: () => void board.clear(activity),
     troubled: (error) => void board.raise(activity, error),
-    ended: () => undefined,
   };
 }

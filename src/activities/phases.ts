@@ -2,10 +2,11 @@
 import { MongoServerError } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { errorKind, errorNames } from '../shared/errors.ts';
-import type { Phase } from '../shared/messages.ts';
+import type { Phase, Problem } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';
 import { fenceOf } from '../stores/claims.ts';
 import { updateMember } from '../stores/members.ts';
+import type { StoredProblem } from '../stores/records.ts';
 import type { Trouble } from './boards.ts';
 import type { PhaseChange } from './types.ts';
 
@@ -49,4 +50,9 @@ export async function recordTrouble(stores: Stores, deployment: string, trouble:
     { _id: deployment, phase: { $in: RUNNING }, $or: [{ problem: null }, { 'problem.code': { $in: PASSING } }] },
     { $set: { problem: trouble } },
   );
+}
+
+/** A warning of the stores as it travels. */
+export function shownProblem({ code, message, fix, since }: StoredProblem): Problem {
+  return { code, message, fix, since: since.toISOString(), warning: true };
 }

@@ -1,23 +1,40 @@
 /** The checks before a backup runs: each thing that can be wrong is told by its own name, before anything is written. */
 import { ObjectId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
-import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
+import { checkStores } from '../preflight/blockstore.ts';
+import { checkDeployment } from '../preflight/deployment.ts';
+import type { Finding } from '../preflight/finding.ts';
+import { errorKind, isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { MemberClaim } from '../shared/messages.ts';
-import { refuseStoreOnSource, requireRecordedSet, type Source } from '../source/connect.ts';
+import { requireRecordedSet, type Source } from '../source/connect.ts';
 import { createMember, fenceOf } from '../stores/claims.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
 import { refusePurging } from '../steps/purge.ts';
 import { entriesGoOnFrom, seedsOf } from '../steps/seed-head.ts';
 import type { MemberRecord } from '../stores/records.ts';
+import { writeJudgement } from '../stores/warnings.ts';
 import type { StepContext } from '../steps/context.ts';
 import type { Daemon } from './daemon.ts';
 import type { Prepared, SyncStage } from './types.ts';
+import { shownProblem } from './phases.ts';
+
+/** What the checks before a run may warn of. */
+const JUDGED: readonly ErrorName[] = [
+  'SourceNotReady',
+  'MemberNotHealthy',
+  'OplogWindowTooShort',
+  'StoreFull',
+  'VersionUnverified',
+  'DiskTooSmall',
+  'OpenFilesTooFew',
+];
 
 /**
- * Makes ready what a run of the lifecycle needs: source, stores, the member's record and its head.
- * @throws LifeboatError what openSource throws, `StoreOnSource`, `WrongReplicaSet`, `MongodMissing`,
- *   `UnsupportedVersion`, `HeadForeign`, `HeadMissing`, `FenceLost`
+ * Makes ready what a run of the lifecycle needs: source, stores, the member's record and its head. The checks are those
+ * of `lifeboat doctor`; nothing is written before they are passed. What they warn of is noted with the member.
+ * @throws LifeboatError what openSource throws; that of the first check that failed; `WrongReplicaSet`, `HeadForeign`,
+ *   `HeadMissing`, `FenceLost`
  */
 export async function prepareMember(
   ctx: StepContext,
@@ -28,9 +45,9 @@ export async function prepareMember(
   // What ailed the source when it was last opened may be mended now, or new.
   await daemon.closeSource(deployment);
   const source = await daemon.source(deployment);
-  refuseStoreOnSource(source, stores);
   await refusePurging(stores, deployment);
-  await daemon.mongodFor(source.identity.version);
+  const known = member && (await readMember(stores, fenceOf(member)));
+  const warnings = await preflight(ctx, daemon, { stores, source, begun: Boolean(known?.sync) });
   ctx.signal.throwIfAborted();
   const identity = recorded(source);
   const claim =
@@ -42,10 +59,18 @@ export async function prepareMember(
   await updateMember(stores, fence, { source: identity });
   const stage = await stageOf(stores, fence, record);
   const whole = await isHeadWhole(daemon, stores, fence);
-  if (stage === 'sync' || whole) return { member: claim, stage, seed: false };
+  const seed = stage !== 'sync' && !whole;
+  if (seed) await requireSeed(stores, record, daemon.id);
+  const judged = JUDGED.map((name) => errorKind(name).code);
+  const noted = await writeJudgement(stores, fence, { judged, found: warnings });
+  return { member: claim, stage, seed, warnings: noted.map(shownProblem) };
+}
+
+/** @throws LifeboatError `HeadMissing`, with the reason, when a head that is gone can be made of nothing */
+async function requireSeed(stores: Stores, record: MemberRecord, daemon: string): Promise<void> {
   const seeds = await seedsOf(stores, record);
-  if ('snapshots' in seeds) return { member: claim, stage, seed: true };
-  throw new LifeboatError('HeadMissing', `the head of ${claim.key} is not on daemon ${daemon.id}: ${seeds.missing}`);
+  if ('snapshots' in seeds) return;
+  throw new LifeboatError('HeadMissing', `the head of ${record._id} is not on daemon ${daemon}: ${seeds.missing}`);
 }
 
 /**
@@ -60,6 +85,31 @@ export async function isHeadWhole(daemon: Daemon, stores: Stores, fence: MemberF
     if (isLifeboatError(error, 'HeadFilling')) return false;
     throw error;
   }
+}
+
+/** What there is to warn of. @throws LifeboatError of the first check that failed */
+async function preflight(
+  ctx: StepContext,
+  daemon: Daemon,
+  { stores, source, begun }: { readonly stores: Stores; readonly source: Source; readonly begun: boolean },
+): Promise<LifeboatError[]> {
+  const wishes = await daemon.deployment(source.name);
+  const machine = daemon.machine(source.name);
+  const [inStores, ofDeployment] = await Promise.all([
+    checkStores(stores, source, true, ctx.signal),
+    checkDeployment({ source, wishes, machine, begun }, ctx.signal),
+  ]);
+  const findings = [inStores, ...ofDeployment];
+  for (const { name, level, detail, error } of findings) {
+    if (level !== 'passed') ctx.logger.warn({ check: name, level, code: error?.code }, detail);
+  }
+  const failed = findings.find(({ level, error }) => level === 'failed' && error !== null);
+  if (failed?.error) throw failed.error;
+  return findings.flatMap(warningOf);
+}
+
+function warningOf({ level, error }: Finding): LifeboatError[] {
+  return level === 'warning' && error && JUDGED.some((name) => isLifeboatError(error, name)) ? [error] : [];
 }
 
 function recorded({ identity }: Source): MemberRecord['source'] {

@@ -9,7 +9,8 @@ export interface SliceTimes {
 const MINUTE = 60_000;
 
 /**
- * Following and applying for five minutes make about 150 events an hour for each deployment; a history is handed over
+ * Following and applying for five minutes make about 150 events an hour for each deployment, and showing
+ * how it goes (workflows/observing.ts) some 120; a history is handed over
  * at 4,096. `LIFEBOAT_SLICE_MS` sets both, for tests.
  */
 export function slicesFrom(env: NodeJS.ProcessEnv): SliceTimes {

@@ -4,10 +4,12 @@
  */
 import type {
   Claim,
+  Inspection,
   MemberClaim,
   Phase,
   Problem,
   PurgePlan,
+  Progress,
   RestoreSummary,
   RetiredDaemon,
   SnapshotSummary,
@@ -18,13 +20,15 @@ import type { Optime } from '../shared/optime.ts';
 /**
  * `backup`: a run of the lifecycle, which raises the epoch; `replace` starts over (see BackupClaimRequest).
  * `takeover`: the same, if the owner, which did not take up its work, is gone; else its claim stays as it is.
- * `head`: work on the head of a backup in routine operation. `anywhere`: work that any daemon can do.
+ * `head`: work on the head of a backup in routine operation. `anywhere`: work that any daemon can do. `inspect`: looking
+ * at a deployment from the daemon that owns it, else from any; it needs no store.
  */
 export type ClaimRequest =
   | { readonly purpose: 'backup'; readonly deployment: string; readonly replace?: string }
   | { readonly purpose: 'takeover'; readonly deployment: string }
   | { readonly purpose: 'head'; readonly deployment: string }
-  | { readonly purpose: 'anywhere'; readonly daemon?: string };
+  | { readonly purpose: 'anywhere'; readonly daemon?: string }
+  | { readonly purpose: 'inspect'; readonly deployment: string | null };
 
 /** The only activity of the shared task queue. */
 export interface SharedActivities {
@@ -55,6 +59,13 @@ export interface Prepared {
   readonly stage: SyncStage;
   /** The head is not here, and is to be made from a snapshot before anything is applied. */
   readonly seed: boolean;
+  readonly warnings: readonly Problem[];
+}
+
+/** What the other activities of a workflow are seen to do: what people wait for first, and the oldest trouble that passes by itself. */
+export interface Sight {
+  readonly working: readonly Progress[];
+  readonly trouble: Problem | null;
 }
 
 /** The activities of a daemon's own task queue. */
@@ -72,8 +83,12 @@ export interface DaemonActivities {
   beginSync(work: MemberWork): Promise<void>;
   copySource(work: MemberWork): Promise<{ readonly finished: boolean }>;
   buildHead(work: MemberWork): Promise<{ readonly finished: boolean }>;
-  /** Follows the source for one slice of time. */
-  tailOplog(work: MemberWork): Promise<{ readonly through: Optime | null }>;
+  /** Follows the source for one slice of time. `warnings`: all there are, or null when that was not looked at. */
+  tailOplog(
+    work: MemberWork,
+  ): Promise<{ readonly through: Optime | null; readonly warnings: readonly Problem[] | null }>;
+  /** Watches the oplog for one slice of time while nothing is read; returns all warnings there are. */
+  watchOplog(work: MemberWork): Promise<{ readonly warnings: readonly Problem[] }>;
   /** Applies what is stored for one slice of time; with `toStop`, no further than the stop point of the initial sync. */
   applyEntries(
     work: MemberWork & { readonly toStop: boolean },
@@ -89,6 +104,10 @@ export interface DaemonActivities {
     request: RestoreWork & { readonly state: 'failed' | 'cancelled'; readonly problem: Problem | null },
   ): Promise<void>;
   verifySnapshot(request: { readonly snapshot: string }): Promise<VerifyResult>;
+  /** What the workflow's other activities do after `maxMs`, or sooner when that is no longer what `shown` says. */
+  observe(request: { readonly shown: Sight | null; readonly maxMs: number }): Promise<Sight>;
+  /** Looks at the stores and, if one is named, at a deployment, from this daemon's machine. */
+  inspect(request: { readonly deployment: string | null }): Promise<Inspection>;
   planPurge(request: { readonly deployment: string }): Promise<PurgePlan>;
   /** Writes down what goes and ends every claim on it; the daemons that have heads of it. */
   beginPurge(request: PurgeRun): Promise<{ readonly daemons: readonly string[] }>;

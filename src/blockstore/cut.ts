@@ -9,7 +9,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import { filesToCut, lockedCheckpoint, PieceReader, type HeadFile } from './head-files.ts';
 import { isMetadata, ManifestWriter } from './manifest.ts';
 import { ParentBlocks } from './parent.ts';
-import { Meter } from './rate.ts';
+import { Meter } from '../shared/meter.ts';
 import { BlockWriter } from './write-blocks.ts';
 
 export interface CutRequest {

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { configPath } from '../config/path.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from './outcome.ts';
+import { screenOf, type Screen } from './screen.ts';
 
 export interface GlobalFlags {
   readonly config?: string | undefined;
@@ -22,6 +23,7 @@ export class CliContext {
   /** Absolute path of what `--config` names, which must be there; undefined for the default file, which need not. */
   readonly configFile: string | undefined;
   readonly interrupts: Interrupts;
+  #progress: Screen | undefined;
 
   constructor(flags: GlobalFlags, interrupts: Interrupts) {
     this.json = flags.json === true;
@@ -40,6 +42,11 @@ export class CliContext {
   /** Absolute path of the configuration file, whether or not it is there. */
   get configPath(): string {
     return configPath({ file: this.configFile, cwd: this.cwd });
+  }
+
+  /** Where progress is shown: standard error, so that results can be piped on. */
+  get progress(): Screen {
+    return (this.#progress ??= screenOf(process.stderr, this.env));
   }
 
   /** Text for people, beside the result. */

@@ -18,6 +18,7 @@ async function main(words: readonly string[]): Promise<number> {
     const outcome = await Promise.race([parsed.chosen(context), interrupts.unclaimed()]);
     if (outcome === true) throw new LifeboatError('Interrupted', 'interrupted');
     if (outcome === undefined) return ExitCode.done;
+    if (outcome === 'interrupted') return ExitCode.interrupted;
     show(outcome, json);
     return outcome.error ? exitCodeOf(outcome.error, false) : ExitCode.done;
   } catch (caught) {

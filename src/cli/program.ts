@@ -6,8 +6,8 @@ import { DEPLOYMENT_NAME } from '../shared/names.ts';
 import type { CliContext, GlobalFlags } from './context.ts';
 import type { Outcome } from './outcome.ts';
 
-/** A command that was chosen, with its arguments. What it has shown itself it does not answer. */
-export type Chosen = (context: CliContext) => Promise<Outcome | undefined>;
+/** A command that was chosen, with its arguments. What it has shown itself it does not answer; one that only an interrupt ends says that. */
+export type Chosen = (context: CliContext) => Promise<Outcome | 'interrupted' | undefined>;
 
 export interface Parsed {
   readonly flags: GlobalFlags;
@@ -22,6 +22,7 @@ export interface ProgramOptions {
   readonly write: (text: string) => void;
 }
 
+const WATCH_INTERVAL_MS = 2_000;
 const NO_TEMPORAL = 'Does not talk to Temporal.';
 
 /**
@@ -101,6 +102,13 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
     .action(() => choose(async (context) => (await import('./commands/servers.ts')).runWorkerHere(context)));
   help(worker, 'worker --config /etc/lifeboat.yaml');
 
+  const doctor = program
+    .command('doctor')
+    .description('check everything that a backup needs, within a minute')
+    .argument('[name]', 'the deployment; without it, all of them', deploymentName)
+    .action((name) => choose(async (context) => (await import('./commands/doctor.ts')).examine(context, name)));
+  help(doctor, 'doctor shop', `${temporal} A worker, if one answers, looks from its own machine.`);
+
   addDeployments();
   addBackup();
   addSnapshots();
@@ -119,12 +127,24 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
       .option('--uri <uri>', 'its connection string; it then stands in the file, with its password')
       .option('--uri-file <file>', 'a file, on the machine of the worker, that holds the connection string')
       .option('--uri-env <variable>', 'a variable, in the environment of the worker, that holds it')
-      .action((name, flags) => {
-        const given = [flags.uri, flags.uriFile, flags.uriEnv].filter((value) => value !== undefined);
+      .option('--uri-command', 'a program, run by the worker without a shell, that prints it: stands behind a --')
+      .argument('[command...]', 'the program of --uri-command, and its arguments')
+      .action((name, command, { uriCommand, ...flags }) => {
+        const given = [flags.uri, flags.uriFile, flags.uriEnv, uriCommand].filter((value) => value !== undefined);
         if (given.length !== 1) {
-          throw new LifeboatError('BadUsage', 'deployments add needs exactly one of --uri, --uri-file and --uri-env');
+          throw new LifeboatError(
+            'BadUsage',
+            'deployments add needs exactly one of --uri, --uri-file, --uri-env and --uri-command',
+          );
         }
-        choose(async (context) => (await import('./commands/deployments.ts')).addDeployment(context, name, flags));
+        if (!uriCommand && command.length > 0) {
+          throw new LifeboatError(
+            'BadUsage',
+            'deployments add takes one name; words behind it belong to --uri-command',
+          );
+        }
+        const source = uriCommand ? { uriCommand: command } : flags;
+        choose(async (context) => (await import('./commands/deployments.ts')).addDeployment(context, name, source));
       });
     help(add, 'deployments add shop --uri-env SHOP_URI', NO_TEMPORAL);
     const list = deployments
@@ -182,8 +202,24 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
       .command('status')
       .description('how it stands, read from the stores alone')
       .argument('[name]', 'the deployment; without it, all of them', deploymentName)
-      .action((name) => choose(async (context) => (await import('./commands/backup.ts')).showStatus(context, name)));
-    help(status, 'backup status shop', `${NO_TEMPORAL} It answers from the stores, whether or not a worker runs.`);
+      .option('--watch', 'show it again and again, until Ctrl-C (exit code 130)')
+      .option('--interval <duration>', 'how often with --watch (default: 2s)', durationFlag)
+      .action((name, { watch, interval }) => {
+        if (interval !== undefined && !watch) throw new LifeboatError('BadUsage', '--interval goes with --watch');
+        choose(async (context) =>
+          watch
+            ? (await import('./commands/watch.ts')).watchStatus(context, name, interval ?? WATCH_INTERVAL_MS)
+            : (await import('./commands/backup.ts')).showStatus(context, name),
+        );
+      });
+    const watching =
+      'With --watch a terminal is drawn anew; anything else gets a line for each backup and, with --json, one JSON\n' +
+      'document in a line each time: a status, or an error while the stores do not answer.';
+    help(
+      status,
+      'backup status shop --watch',
+      `${watching}\n\n${NO_TEMPORAL} It answers from the stores, whether or not a worker runs.`,
+    );
   }
 
   function addSnapshots(): void {
@@ -312,12 +348,6 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
   }
 
   function addUnbuilt(): void {
-    const doctor = program
-      .command('doctor')
-      .description('check everything a backup needs (not built yet)')
-      .argument('[name]', 'the deployment', deploymentName)
-      .action(() => choose(notBuiltYet('doctor')));
-    help(doctor, 'doctor shop');
     const groom = program
       .command('groom')
       .description('reclaim blocks that no snapshot refers to (not built yet)')

@@ -14,8 +14,8 @@ const ANSWER_TIMEOUT_MS = 9_500;
  * is what a worker goes by.
  * @throws LifeboatError `NoStore` when there is none; `SecretMissing`, `StoreBadUri`, what `loadConfig` throws
  */
-async function storeUris(context: CliContext): Promise<StoreUris> {
-  const configured = configuredStores(await context.config(), context.env);
+export async function storeUris(context: CliContext): Promise<StoreUris> {
+  const configured = await configuredStores(await context.config(), context.env);
   const blockstore =
     configured.blockstore ??
     (await readUp(context.home))?.blockstore.uri ??

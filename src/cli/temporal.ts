@@ -14,6 +14,7 @@ import type { CliContext } from './context.ts';
 
 export interface Temporal {
   readonly client: Client;
+  readonly connection: Connection;
   readonly target: TemporalTarget;
 }
 
@@ -45,7 +46,7 @@ export async function withTemporal<T>(context: CliContext, use: (temporal: Tempo
   try {
     const connection = await connect(target);
     try {
-      return await use({ client: new Client({ connection, namespace: target.namespace }), target });
+      return await use({ client: new Client({ connection, namespace: target.namespace }), connection, target });
     } finally {
       await connection.close();
     }

@@ -1,6 +1,8 @@
 /** Values as people read them. */
 import { formatOptime, type Optime } from '../shared/optime.ts';
-import type { Progress } from '../shared/messages.ts';
+import { time } from '../shared/phrases.ts';
+
+export { bytes, duration, progressText, time } from '../shared/phrases.ts';
 
 /** Columns aligned, two spaces apart, nothing cut off. Columns of `right` are aligned to the right. */
 export function table(
@@ -31,47 +33,7 @@ export function fields(pairs: readonly (readonly [name: string, value: string | 
   return shown.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join('\n');
 }
 
-const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'] as const;
-
-export function bytes(count: number): string {
-  let unit = 0;
-  let amount = count;
-  while (amount >= 999.95 && unit < UNITS.length - 1) {
-    amount /= 1000;
-    unit += 1;
-  }
-  return `${unit === 0 ? amount : amount.toFixed(1)} ${UNITS[unit] ?? 'B'}`;
-}
-
-/** `2 h 5 min`, `41 s`, `0.8 s` */
-export function duration(ms: number): string {
-  if (ms < 10_000) return ms % 1000 === 0 ? `${ms / 1000} s` : `${(ms / 1000).toFixed(1)} s`;
-  const seconds = Math.round(ms / 1000);
-  if (seconds < 120) return `${seconds} s`;
-  const minutes = Math.round(seconds / 60);
-  if (minutes < 120) return `${minutes} min`;
-  const hours = Math.floor(minutes / 60);
-  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
-}
-
-/** `2026-01-02 03:04:05Z` from ISO 8601. */
-export function time(iso: string): string {
-  return iso.replace('T', ' ').replace(/\.\d+Z$/, 'Z');
-}
-
 /** `1767225600,1 (2026-01-01 00:00:00Z)` */
 export function optime(at: Optime | null): string {
   return at === null ? '-' : `${formatOptime(at)} (${time(new Date(at.t * 1000).toISOString())})`;
-}
-
-/** `copy 45%, 120.0 MB of 260.0 MB, 12.0 MB/s, 11 s left` */
-export function progressText({ stage, done, total, unit, perSecond, etaSeconds }: Progress): string {
-  const amount = (count: number): string => (unit === 'bytes' ? bytes(count) : `${Math.round(count)} ${unit}`);
-  const share = total !== null && total > 0 ? ` ${Math.min(100, Math.floor((100 * done) / total))}%` : '';
-  return [
-    `${stage}${share}`,
-    total === null ? amount(done) : `${amount(done)} of ${amount(total)}`,
-    ...(perSecond === null ? [] : [`${amount(perSecond)}/s`]),
-    ...(etaSeconds === null ? [] : [`${duration(etaSeconds * 1000)} left`]),
-  ].join(', ');
 }

@@ -16,7 +16,9 @@ import type { Progress } from '../shared/messages.ts';
 import type { CliContext } from './context.ts';
 import { errorFrom, type Outcome } from './outcome.ts';
 import { promptly, type Temporal } from './temporal.ts';
-import { duration, progressText } from './text.ts';
+import { liveLines, plainLine, type View } from './progress.ts';
+import type { Screen } from './screen.ts';
+import { duration } from './text.ts';
 
 /** What started work is known by. */
 export interface Ids {
@@ -108,22 +110,32 @@ function activityTypes({ raw }: WorkflowExecutionDescription): string[] {
   return (raw.pendingActivities ?? []).flatMap(({ activityType }) => (activityType?.name ? [activityType.name] : []));
 }
 
-/** What the activity of a workflow last told of its progress. */
-export async function heartbeatText(temporal: Temporal, handle: WorkflowHandle): Promise<string | undefined> {
+/** What the activities of a workflow last told, and what failed the last attempt of one that is tried again. */
+export async function heartbeatView(temporal: Temporal, handle: WorkflowHandle): Promise<View> {
   const { raw } = await promptly(temporal, () => handle.describe());
-  const [payload] = (raw.pendingActivities ?? []).flatMap(({ heartbeatDetails }) => heartbeatDetails?.payloads ?? []);
-  const progress = payload ? defaultPayloadConverter.fromPayload<Partial<Progress> | null>(payload) : null;
-  return progress?.stage === undefined ? undefined : progressText(progress as Progress);
+  const pending = raw.pendingActivities ?? [];
+  const working = pending
+    .flatMap(({ heartbeatDetails }) => heartbeatDetails?.payloads ?? [])
+    .flatMap((payload) => {
+      const told = defaultPayloadConverter.fromPayload<Partial<Progress> | null | undefined>(payload);
+      return told?.stage === undefined ? [] : [told as Progress];
+    });
+  const [failure] = pending.flatMap(({ lastFailure }) => (lastFailure ? [lastFailure] : []));
+  const code = failure?.applicationFailureInfo?.type;
+  const trouble = code ? `${code} ${failure.message ?? ''}; it is tried again` : null;
+  return { phase: null, working, trouble };
 }
 
 /** How often progress is asked for, and how often it is told where lines cannot be rewritten. */
 const TICK_MS = 1_000;
 const LINE_EVERY_MS = 5_000;
+/** After the first minute, so that the log of a long wait stays short. */
+const LATER_LINE_EVERY_MS = 30_000;
 
 /**
  * Follows work to its end, telling how it goes.
  * @param work settles when the work has ended
- * @param line how it goes now; a failure to find out is passed over
+ * @param look how it goes now; a failure to find out is passed over
  * @param hint how to see the work when it is left
  * @returns what `work` came to, or why it was left: `Interrupted` or `TimedOut`
  */
@@ -132,12 +144,12 @@ export async function follow<T>(
   { timeout }: WaitFlags,
   what: string,
   work: Promise<T>,
-  line: () => Promise<string | undefined>,
+  look: () => Promise<View | undefined>,
   hint: string,
 ): Promise<{ readonly ended: T } | { readonly left: LifeboatError }> {
   const interrupted = context.interrupts.claim();
   const over = new AbortController();
-  const ticker = tellProgress(what, line, over.signal);
+  const ticker = tellProgress(context.progress, what, look, over.signal);
   const wait = <L>(ms: number, left: L): Promise<L> => delay(ms, left, { signal: over.signal });
   const leaving: Promise<{ readonly left: LifeboatError }>[] = [
     aborted(interrupted, over.signal).then(() => ({
@@ -169,30 +181,33 @@ async function aborted(signal: AbortSignal, unless: AbortSignal): Promise<void> 
   });
 }
 
-async function tellProgress(what: string, line: () => Promise<string | undefined>, over: AbortSignal): Promise<void> {
-  const terminal = process.stderr.isTTY;
+async function tellProgress(
+  screen: Screen,
+  what: string,
+  look: () => Promise<View | undefined>,
+  over: AbortSignal,
+): Promise<void> {
   const ended = new Promise<void>((settle) => {
     over.addEventListener('abort', () => settle(), { once: true });
   });
   const from = performance.now();
   // What ends within the first tick needs no line.
-  let toldAt = from + TICK_MS - LINE_EVERY_MS;
+  let nextLineAt = from + TICK_MS;
   const tick = async (): Promise<void> => {
-    const text = await line().catch(() => undefined);
+    const view = await look().catch(() => undefined);
     const now = performance.now();
     if (over.aborted) return;
-    const told = `${what}: ${text ?? 'running'} (${duration(now - from)})`;
-    if (terminal) {
-      process.stderr.write(`\r\x1b[K${told.slice(0, Math.max(20, process.stderr.columns - 1))}`);
-    } else if (now - toldAt >= LINE_EVERY_MS) {
-      process.stderr.write(`${told}\n`);
-      toldAt = now;
+    if (screen.isLive) {
+      screen.draw(liveLines(what, view, now - from, screen.columns(), screen));
+    } else if (now >= nextLineAt) {
+      screen.line(plainLine(what, view, now - from));
+      nextLineAt = now + (now - from < 60_000 ? LINE_EVERY_MS : LATER_LINE_EVERY_MS);
     }
     await delay(TICK_MS);
   };
   // What takes long to say how it goes does not hold up the end.
   while (!over.aborted) await Promise.race([tick(), ended]);
-  if (terminal) process.stderr.write('\r\x1b[K');
+  screen.end(false);
 }
 
 /** The answer for work that was started and is not waited for, or was left. */

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, open, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isMap, Pair, Scalar, YAMLMap, type Document } from 'yaml';
+import { isMap, Pair, Scalar, YAMLMap, YAMLSeq, type Document } from 'yaml';
 import { LifeboatError } from '../shared/errors.ts';
 import { pairOf, parseYaml } from './document.ts';
 import { parseConfig, readConfigFile } from './load.ts';
@@ -27,7 +27,8 @@ export async function addDeployment(file: string, name: string, source: UriSourc
       throw new LifeboatError('DeploymentExists', `${file} already has a deployment ${name}`);
     }
     const entry = new YAMLMap();
-    for (const [key, value] of Object.entries(source)) entry.add(new Pair(key, quoted(value)));
+    for (const [key, value] of Object.entries<string | readonly string[]>(source))
+      entry.add(new Pair(key, written(value)));
     deploymentsOf(document).add(document.createPair(name, entry));
   });
 }
@@ -91,6 +92,14 @@ function deploymentsOf(document: Document): YAMLMap {
     root.add(new Pair(key, map));
   }
   return map;
+}
+
+function written(value: string | readonly string[]): Scalar | YAMLSeq {
+  if (typeof value === 'string') return quoted(value);
+  const list = new YAMLSeq();
+  list.flow = true;
+  for (const word of value) list.add(quoted(word));
+  return list;
 }
 
 function quoted(text: string): Scalar {

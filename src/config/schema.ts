@@ -1,11 +1,16 @@
 /** What `lifeboat.yaml` may say, what each key means, and what holds where it says nothing. */
 import { z } from 'zod';
 import { DEPLOYMENT_NAME } from '../shared/names.ts';
+import type { SecretCommand } from './secret-command.ts';
 import { nearest } from './suggest.ts';
 import { parseDuration, parseSize, type Quantity } from './units.ts';
 
-/** Where a URI comes from. It is resolved where it is used: `${VARIABLE}` in the text, or a file that holds it. */
-export type UriSource = { readonly uri: string } | { readonly uriFile: string };
+/**
+ * Where a URI comes from. It is resolved where it is used: `${VARIABLE}` in the text, a file that holds it, or a program
+ * that prints it.
+ */
+export type UriSource =
+  { readonly uri: string } | { readonly uriFile: string } | { readonly uriCommand: SecretCommand };
 
 export const READ_FROM = ['primary', 'primaryPreferred', 'secondary', 'secondaryPreferred', 'nearest'] as const;
 export type ReadFrom = (typeof READ_FROM)[number];
@@ -16,6 +21,10 @@ export interface DeploymentConfig {
   readonly readFrom: ReadFrom;
   /** How long entries are kept after they were applied, in milliseconds; 0 keeps none. */
   readonly pointInTimeWindowMs: number;
+  /** How far back the oplog of the source is to reach at least, in milliseconds; 0 asks for nothing. */
+  readonly minOplogWindowMs: number;
+  /** Whether a source of a version that the tests do not run is backed up all the same. */
+  readonly allowUnverifiedVersion: boolean;
 }
 
 export interface Config {
@@ -32,6 +41,8 @@ export interface Config {
     readonly mongod: ReadonlyMap<string, string>;
     /** How long another daemon must have been silent before this one takes over its backups, in ms; Infinity: never. */
     readonly takeoverAfterMs: number;
+    /** `host:port` at which the worker shows its figures to Prometheus; null: nowhere. Read when the worker starts. */
+    readonly metricsListen: string | null;
   };
   /** Null: the embedded blockstore of `--home`. */
   readonly blockstore: UriSource | null;
@@ -41,6 +52,8 @@ export interface Config {
   readonly limits: {
     /** Collections of one source that are copied at a time. */
     readonly slicesInFlight: number;
+    /** How fast the documents of one source are read, in bytes a second; null is no limit. */
+    readonly sourceReadBytesPerSecond: number | null;
   };
   readonly deployments: ReadonlyMap<string, DeploymentConfig>;
 }
@@ -52,6 +65,7 @@ const defaults = {
   pointInTimeWindowMs: 24 * 3_600_000,
   // Longer than a machine takes to be restarted or upgraded, and well within the oplog window of any source.
   takeoverAfterMs: 30 * 60_000,
+  minOplogWindowMs: 3 * 3_600_000,
 } as const satisfies Record<string, number | ReadFrom>;
 
 /** mongod refuses a smaller cache. */
@@ -59,8 +73,16 @@ const MIN_HEAD_CACHE_BYTES = 2 ** 28;
 const MAX_SLICES_IN_FLIGHT = 64;
 /** A daemon tells of itself every ten seconds. */
 const MIN_TAKEOVER_MS = 30_000;
+/** Slower than this, an initial sync would never catch up with anything. */
+const MIN_READ_MIBPS = 0.1;
+const MAX_READ_MIBPS = 100_000;
+const RATE_ERROR = `must be a number of MiB a second from ${MIN_READ_MIBPS} to ${MAX_READ_MIBPS}, without a unit`;
+const MIB = 2 ** 20;
 const DAEMON_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const MAJOR_VERSION = /^\d+\.\d+$/;
+/** Port 0, any free one, would be of use to nobody who is to find it. */
+const HOST_AND_PORT =
+  /^(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])$/;
 const CONNECTION_STRING = /^mongodb(\+srv)?:\/\/./;
 
 /** What a text of a problem says of a key that nobody knows. */
@@ -125,30 +147,51 @@ const path = text('a path').refine(
   'must be a plain path: variables stand only in a uri',
 );
 
-const store = section({
-  uri: connectionString.optional(),
-  uriFile: path.optional(),
-}).superRefine(exactlyOneSource);
+const COMMAND_ERROR =
+  'must be a list of a program and its arguments, such as [vault, kv, get, -field=uri, secret/shop]';
+
+const command = z
+  .array(
+    text('a text').refine((word) => !word.includes('${'), 'must be a plain text: variables stand only in a uri'),
+    { error: COMMAND_ERROR },
+  )
+  .min(1, COMMAND_ERROR)
+  .transform(([program = '', ...args]): SecretCommand => [program, ...args]);
+
+const uriSource = { uri: connectionString.optional(), uriFile: path.optional(), uriCommand: command.optional() };
+
+const store = section(uriSource).superRefine(exactlyOneSource);
+const listenAddress = text('host:port, such as "127.0.0.1:9464"').regex(
+  HOST_AND_PORT,
+  'must be host:port, such as "127.0.0.1:9464"',
+);
 
 const deployment = section({
-  uri: connectionString.optional(),
-  uriFile: path.optional(),
+  ...uriSource,
   readFrom: z.enum(READ_FROM, { error: `must be one of ${READ_FROM.join(', ')}` }).optional(),
-  minOplogWindow: notBuiltYet,
+  minOplogWindow: duration.optional(),
+  allowUnverifiedVersion: z.boolean({ error: 'must be true or false' }).optional(),
   snapshots: notBuiltYet,
   pointInTime: section({ window: duration.optional() }).optional(),
   exclude: notBuiltYet,
   members: notBuiltYet,
 }).superRefine(exactlyOneSource);
 
-function exactlyOneSource(
-  value: { uri?: string | undefined; uriFile?: string | undefined },
-  context: z.RefinementCtx,
-): void {
-  if (value.uri === undefined && value.uriFile === undefined) {
-    context.addIssue({ code: 'custom', message: 'needs a uri, or a uriFile that holds it' });
-  } else if (value.uri !== undefined && value.uriFile !== undefined) {
-    context.addIssue({ code: 'custom', message: 'has a uri and a uriFile: keep one of them', path: ['uriFile'] });
+interface WrittenSource {
+  readonly uri?: string | undefined;
+  readonly uriFile?: string | undefined;
+  readonly uriCommand?: SecretCommand | undefined;
+}
+
+function exactlyOneSource(value: WrittenSource, context: z.RefinementCtx): void {
+  const [first, second] = (['uri', 'uriFile', 'uriCommand'] as const).filter((key) => value[key] !== undefined);
+  if (first === undefined) {
+    context.addIssue({
+      code: 'custom',
+      message: 'needs a uri, a uriFile that holds it, or a uriCommand that prints it',
+    });
+  } else if (second !== undefined) {
+    context.addIssue({ code: 'custom', message: `has a ${first} and a ${second}: keep one of them`, path: [second] });
   }
 }
 
@@ -156,6 +199,8 @@ const wholeNumber = (max: number): z.ZodNumber => {
   const error = `must be a whole number from 1 to ${max}`;
   return z.int({ error }).min(1, error).max(max, error);
 };
+
+const rate = z.number({ error: RATE_ERROR }).min(MIN_READ_MIBPS, RATE_ERROR).max(MAX_READ_MIBPS, RATE_ERROR);
 
 /** The file as it is written, with quantities read. */
 export const fileSchema = section({
@@ -175,13 +220,14 @@ export const fileSchema = section({
         })
         .optional(),
       takeoverAfter: takeoverAfter.optional(),
+      metrics: optionalSection(section({ listen: listenAddress.optional() })),
     }),
   ),
   blockstore: store.optional(),
   syncStore: store.optional(),
   oplogStore: store.optional(),
   limits: optionalSection(
-    section({ sourceReadMiBps: notBuiltYet, slicesInFlight: wholeNumber(MAX_SLICES_IN_FLIGHT).optional() }),
+    section({ sourceReadMiBps: rate.optional(), slicesInFlight: wholeNumber(MAX_SLICES_IN_FLIGHT).optional() }),
   ),
   deployments: z
     .record(z.string().regex(DEPLOYMENT_NAME), deployment, {
@@ -203,8 +249,13 @@ export type ConfigFile = z.infer<typeof fileSchema>;
  */
 export function configOf(file: string, written: ConfigFile, absolute: (path: string) => string): Config {
   const { daemon, blockstore, syncStore, oplogStore, limits, deployments } = written;
-  const sourceOf = (from: { uri?: string | undefined; uriFile?: string | undefined }): UriSource =>
-    from.uriFile === undefined ? { uri: from.uri ?? '' } : { uriFile: absolute(from.uriFile) };
+  const sourceOf = ({ uri = '', uriFile, uriCommand }: WrittenSource): UriSource => {
+    if (uriFile !== undefined) return { uriFile: absolute(uriFile) };
+    if (uriCommand === undefined) return { uri };
+    const [program, ...args] = uriCommand;
+    // Without a slash it is looked for on the PATH.
+    return { uriCommand: [program.includes('/') ? absolute(program) : program, ...args] };
+  };
   return {
     file,
     daemon: {
@@ -213,11 +264,15 @@ export function configOf(file: string, written: ConfigFile, absolute: (path: str
       headCacheBytes: daemon?.headCache ?? defaults.headCacheBytes,
       mongod: new Map(Object.entries(daemon?.mongod ?? {}).map(([version, binary]) => [version, absolute(binary)])),
       takeoverAfterMs: daemon?.takeoverAfter ?? defaults.takeoverAfterMs,
+      metricsListen: daemon?.metrics?.listen ?? null,
     },
     blockstore: blockstore ? sourceOf(blockstore) : null,
     syncStore: syncStore ? sourceOf(syncStore) : null,
     oplogStore: oplogStore ? sourceOf(oplogStore) : null,
-    limits: { slicesInFlight: limits?.slicesInFlight ?? defaults.slicesInFlight },
+    limits: {
+      slicesInFlight: limits?.slicesInFlight ?? defaults.slicesInFlight,
+      sourceReadBytesPerSecond: limits?.sourceReadMiBps === undefined ? null : limits.sourceReadMiBps * MIB,
+    },
     deployments: new Map(
       Object.entries(deployments ?? {}).map(([name, entry]) => [
         name,
@@ -225,6 +280,8 @@ export function configOf(file: string, written: ConfigFile, absolute: (path: str
           source: sourceOf(entry),
           readFrom: entry.readFrom ?? defaults.readFrom,
           pointInTimeWindowMs: entry.pointInTime?.window ?? defaults.pointInTimeWindowMs,
+          minOplogWindowMs: entry.minOplogWindow ?? defaults.minOplogWindowMs,
+          allowUnverifiedVersion: entry.allowUnverifiedVersion ?? false,
         },
       ]),
     ),

@@ -7,18 +7,26 @@ import { readFileSync } from 'node:fs';
 import { MongoClient } from 'mongodb';
 import { LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { Config, UriSource } from './schema.ts';
+import { SecretCommands } from './secret-command.ts';
 
 const VARIABLE = /\$\{([^}]*)\}/g;
 const VARIABLE_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /**
  * The connection string of a deployment.
- * @throws LifeboatError `UnknownDeployment`, `SecretMissing`, `BadUri`
+ * @param commands runs what prints one; without it, each command is run once
+ * @throws LifeboatError `UnknownDeployment`, `SecretMissing`, `SecretCommandFailed`, `BadUri`
  */
-export function deploymentUri(config: Config, name: string, env: NodeJS.ProcessEnv): string {
+export async function deploymentUri(
+  config: Config,
+  name: string,
+  env: NodeJS.ProcessEnv,
+  commands = new SecretCommands(env),
+): Promise<string> {
   const deployment = config.deployments.get(name);
   if (!deployment) throw unknownDeployment(config, name);
-  return checkUri(resolveUri(deployment.source, `deployment ${name}`, env), `the uri of deployment ${name}`, 'BadUri');
+  const uri = await resolveUri(deployment.source, `deployment ${name}`, env, commands);
+  return checkUri(uri, `the uri of deployment ${name}`, 'BadUri');
 }
 
 export function unknownDeployment(config: Config, name: string): LifeboatError {
@@ -27,26 +35,34 @@ export function unknownDeployment(config: Config, name: string): LifeboatError {
 
 /**
  * The connection strings of the stores, as far as the configuration names them.
- * @throws LifeboatError `SecretMissing`, `StoreBadUri`
+ * @throws LifeboatError `SecretMissing`, `SecretCommandFailed`, `StoreBadUri`
  */
-export function configuredStores(
+export async function configuredStores(
   config: Config,
   env: NodeJS.ProcessEnv,
-): { readonly blockstore?: string; readonly syncStore?: string; readonly oplogStore?: string } {
+  commands = new SecretCommands(env),
+): Promise<{ readonly blockstore?: string; readonly syncStore?: string; readonly oplogStore?: string }> {
   const uris: { blockstore?: string; syncStore?: string; oplogStore?: string } = {};
   for (const key of ['blockstore', 'syncStore', 'oplogStore'] as const) {
     const source = config[key];
-    if (source) uris[key] = checkUri(resolveUri(source, key, env), `the uri of ${key}`, 'StoreBadUri');
+    if (!source) continue;
+    uris[key] = checkUri(await resolveUri(source, key, env, commands), `the uri of ${key}`, 'StoreBadUri');
   }
   return uris;
 }
 
 /**
- * Replaces variables, or reads the file.
+ * Replaces variables, reads the file, or runs the command.
  * @param owner what the URI belongs to, for the message
- * @throws LifeboatError `SecretMissing`
+ * @throws LifeboatError `SecretMissing`, `SecretCommandFailed`
  */
-function resolveUri(source: UriSource, owner: string, env: NodeJS.ProcessEnv): string {
+async function resolveUri(
+  source: UriSource,
+  owner: string,
+  env: NodeJS.ProcessEnv,
+  commands: SecretCommands,
+): Promise<string> {
+  if ('uriCommand' in source) return commands.read(source.uriCommand, owner);
   if ('uriFile' in source) return readSecret(source.uriFile, owner);
   return source.uri.replaceAll(VARIABLE, (_, name: string) => {
     if (!VARIABLE_NAME.test(name)) {
@@ -101,9 +117,11 @@ function whyBad(uri: string): string {
   return 'its hosts, its database or one of its options is not right';
 }
 
-/** Where a URI leads, without user, password and options: a list of hosts, or which variable or file holds it. */
+/** Where a URI leads, without user, password and options: a list of hosts, or what holds it. */
 export function redactUri(source: UriSource): string {
   if ('uriFile' in source) return `(in the file ${source.uriFile})`;
+  // Its arguments may be secret too.
+  if ('uriCommand' in source) return `(printed by ${source.uriCommand[0]})`;
   const { uri } = source;
   const variables = [...uri.matchAll(VARIABLE)].map(([variable]) => variable);
   if (variables.length > 0 && !/^mongodb(\+srv)?:\/\//.test(uri)) return variables.join(' ');

@@ -24,6 +24,7 @@ import { exactly, hasZeroTimestamp, isStoredAsGiven } from './exact.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
 import { actionFor } from './oplog-table.ts';
 import type { OpenHead } from './open-head.ts';
+import { isTooLarge, refuseUnlessOfTheData } from './replies.ts';
 import type { Reply } from './socket.ts';
 import { isTolerant, positionIn, reached, refuseDiverged, type HeadRecord } from './state.ts';
 import { operationsKind, TransactionBuffer } from './transactions.ts';
@@ -32,9 +33,6 @@ const DUPLICATE_KEY = 11000;
 const NAMESPACE_NOT_FOUND = 26;
 /** "applyOps had one or more errors": each failed operation is in `results`, and all were tried. */
 const SOME_FAILED = 8;
-
-/** TemporarilyUnavailable and TransactionTooLargeForCache: one piece of this size does not fit the cache. */
-const TOO_LARGE = new Set([365, 388]);
 
 /** Of an operation on a collection that is no part of the backup, or that is not there and need not be. */
 const PASSED_OVER = Symbol('passed over');
@@ -53,6 +51,8 @@ export class Applier {
   #entries = 0;
   /** True while a mark says less than is known: this process has seen that the head was consistent before it. */
   #marking = false;
+  /** Of the run at hand. */
+  #signal = NEVER;
 
   constructor(head: OpenHead) {
     refuseDiverged(head.record);
@@ -78,10 +78,14 @@ export class Applier {
    * Applies a run of entries: raw, concatenated, in their order. Those up to the head's position only tell of open
    * transactions. When this settles every entry is applied, and the head stands at the last of them.
    * @param until entries after it are left
-   * @throws LifeboatError `UnknownEntry`, `EntryNotSupported`, `Diverged`, `EntriesMissing`: the head then stands at some
-   *   entry before the one named; `HeadLost`, `DiskFull` (retryable): it is to be opened anew
+   * @param signal ends an index build that is under way, and nothing else: it is to be aborted for good reason only, as
+   *   the build begins anew
+   * @throws LifeboatError `UnknownEntry`, `EntryNotSupported`, `Diverged`, `EntriesMissing`, `IndexBuildFailed`: the head
+   *   then stands at some entry before the one named; `HeadLost`, `DiskFull`, `HeadStrained` (retryable): it is to be run
+   *   again by a new applier, which finds a head that may be inconsistent until some entry
    */
-  async run(entries: Buffer, until?: Position): Promise<void> {
+  async run(entries: Buffer, until?: Position, signal = NEVER): Promise<void> {
+    this.#signal = signal;
     try {
       for (let at = 0; at < entries.length;) {
         const entry = parseEntry(entries, at);
@@ -273,20 +277,21 @@ export class Applier {
     const head = this.#head;
     if (!head.atomic || !batch.canBeWhole) return false;
     const reply = await head.socket.send(batch.message({ atomic: true, record }));
-    if (!reply.ok && TOO_LARGE.has(reply.code)) return false;
+    if (isTooLarge(reply)) return false;
     if (!reply.ok) await this.#refused(batch, reply);
     return true;
   }
 
   /** What an operation that failed on a consistent head means: it is not what the source is. */
   async #refused(batch: OpBatch, reply: Reply): Promise<never> {
-    this.#head.refuseTrouble(reply);
     const results = resultsOf(reply);
-    // All or nothing: those behind the one that failed were not tried. Else it is the first that is not true.
-    const failed = reply.code === SOME_FAILED ? results.indexOf(false) : results.length - 1;
-    const op = batch.ops[failed];
+    // An operation that was tried and found no document; of all others, the last one is what the code is about.
+    const first = results.indexOf(false);
+    const isFirst = reply.code === SOME_FAILED || (first >= 0 && first < results.length - 1);
+    if (!isFirst) refuseUnlessOfTheData(reply, `applying entries to ${this.#head.label}`);
+    const op = batch.ops[isFirst ? first : results.length - 1];
     if (!op) throw new LifeboatError('Internal', `a batch was refused: ${reply.code} ${reply.codeName}`);
-    const missing = reply.code === SOME_FAILED || reply.code === 218;
+    const missing = isFirst || reply.code === 218;
     const why = missing ? 'the document is not there' : `the head answered ${reply.code} ${reply.codeName}`;
     return this.#head.diverged(positionOf(op.at), `an operation "${op.entry.op}" on ${op.entry.ns}: ${why}`);
   }
@@ -305,7 +310,7 @@ export class Applier {
       const ops = batch.ops.slice(from);
       const reply = await this.#head.socket.send(batch.message({ atomic: false, from, ...(record ? { record } : {}) }));
       if (reply.ok) return;
-      this.#head.refuseTrouble(reply);
+      if (!isTooLarge(reply)) this.#head.refuseTrouble(reply);
       const results = resultsOf(reply);
       const stopped = reply.code === SOME_FAILED ? undefined : results.length - 1;
       for (const [index, ok] of results.entries()) {
@@ -330,22 +335,22 @@ export class Applier {
   async #alone(op: BatchOp): Promise<Reply> {
     const single = new OpBatch();
     single.add(op);
-    const reply = await this.#head.socket.send(single.message({ atomic: false }));
-    if (!reply.ok) this.#head.refuseTrouble(reply);
-    return reply;
+    return this.#head.socket.send(single.message({ atomic: false }));
   }
 
-  /** Puts off the indexes that refuse a document of the past, and applies the operation again. */
+  /** Puts off the indexes that refuse a document, or take too much of the cache with it, and applies the operation again. */
   async #retried(op: BatchOp, first: Reply): Promise<void> {
     let reply = first;
     for (const which of [isUnique, () => true]) {
       if (which === isUnique && reply.code !== DUPLICATE_KEY) continue;
       if (!(await this.#putOff(op.target, which))) continue;
       reply = await this.#alone(op);
+      if (!isTooLarge(reply)) this.#head.refuseTrouble(reply);
       if (reply.ok || (reply.code === SOME_FAILED && op.entry.op === 'u' && !op.entry.upsert)) return;
     }
-    const what = `an operation "${op.entry.op}" on ${op.entry.ns}: the head answered ${reply.code} ${reply.codeName}`;
-    await this.#head.diverged(positionOf(op.at), what);
+    const what = `an operation "${op.entry.op}" on ${op.entry.ns}`;
+    if (reply.code !== SOME_FAILED) refuseUnlessOfTheData(reply, `${this.#head.label}: ${what}`);
+    await this.#head.diverged(positionOf(op.at), `${what}: the head answered ${reply.code} ${reply.codeName}`);
   }
 
   /** Drops indexes, to be built when the head is consistent. False when there is none of that kind. */
@@ -371,7 +376,7 @@ export class Applier {
   async #becomeConsistent(): Promise<void> {
     await this.#settle();
     const head = this.#head;
-    await buildDeferred(head.socket, head.catalog, head.deferred, () => undefined);
+    await buildDeferred(head.socket, head.catalog, head.deferred, () => undefined, this.#signal);
     const position = { ...this.position, inconsistentUntil: null };
     await head.save({ ...head.record, position }, { journaled: true });
   }
@@ -406,7 +411,7 @@ export class Applier {
     for (const entry of operations.flatMap(exactly)) {
       if (actionFor(entry, at) !== 'crud') {
         await send();
-        await applyCommand(head, entry, at, tolerant);
+        await applyCommand(head, entry, at, tolerant, this.#signal);
         continue;
       }
       const target = this.#targetOf(entry);
@@ -425,6 +430,8 @@ export class Applier {
 const EMPTY_ON_HEAD = new Set(['config']);
 
 const SYSTEM_VIEWS = 'system.views';
+
+const NEVER = new AbortController().signal;
 
 const VERSION_TARGET: OpTarget & { readonly ns: string } = { ns: 'admin.system.version' };
 

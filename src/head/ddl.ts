@@ -14,6 +14,7 @@ import { namespaceOf, uuidOfName, type HeadCollection } from './catalog.ts';
 import { commandName, positionOf, type OplogEntry } from './entry.ts';
 import { buildIndexes, dropIndex, indexChange, indexName, isSecondary, readIndexes } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
+import { refuseUnlessOfTheData } from './replies.ts';
 
 interface Command {
   readonly head: OpenHead;
@@ -24,6 +25,7 @@ interface Command {
   /** What the command is about: the value of its first field, if that is a text. */
   readonly subject: string;
   readonly tolerant: boolean;
+  readonly signal: AbortSignal;
 }
 
 const NAMESPACE_NOT_FOUND = 26;
@@ -32,15 +34,17 @@ const BUCKETS = 'system.buckets.';
 /**
  * Applies a command entry (see oplog-table.ts: `command` and `index`) to the head.
  * @param tolerant whether what it is about may be missing, and indexes wait (see isTolerant)
+ * @param signal ends an index build that is under way
  */
 export async function applyCommand(
   head: OpenHead,
   entry: OplogEntry,
   at: OplogEntry,
   tolerant: boolean,
+  signal: AbortSignal,
 ): Promise<void> {
   const { db } = splitNamespace(entry.ns);
-  const command: Command = { head, entry, at, db, subject: subjectOf(entry), tolerant };
+  const command: Command = { head, entry, at, db, subject: subjectOf(entry), tolerant, signal };
   switch (commandName(entry)) {
     case 'create':
       return create(command);
@@ -86,7 +90,7 @@ function isSkipped({ entry, db, subject }: Command): boolean {
 async function run({ head, entry, at, tolerant }: Command, o: Buffer, ui = entry.ui): Promise<boolean> {
   const reply = await head.socket.raw('admin', commandOperation(entry.ns, ui, o));
   if (reply.ok) return true;
-  head.refuseTrouble(reply);
+  refuseUnlessOfTheData(reply, `${head.label}: "${commandName(entry)}" on ${entry.ns}`);
   if (tolerant && reply.code === NAMESPACE_NOT_FOUND) return false;
   const what = `"${commandName(entry)}" on ${entry.ns}: the head answered ${reply.code} ${reply.codeName}`;
   if (tolerant) throw new LifeboatError('Diverged', `${head.label}: ${what}`);
@@ -194,12 +198,12 @@ function specsOfBuild({ buffer, oStart }: OplogEntry): Buffer[] {
 }
 
 async function createIndexes(command: Command, specs: readonly Buffer[]): Promise<void> {
-  const { head, entry, tolerant } = command;
+  const { head, entry, tolerant, signal } = command;
   const known = await collectionOf(command);
   if (!known) return;
   const secondary = specs.filter(isSecondary);
   if (tolerant) await head.deferred.put(entry.ui, secondary, { journaled: false });
-  else await buildIndexes(head.socket, known, secondary);
+  else await buildIndexes(head.socket, known, secondary, signal);
 }
 
 async function dropIndexes(command: Command): Promise<void> {

@@ -2,9 +2,10 @@
  * The directory of a head, and whose it is.
  *
  * `<dataDir>/heads/<deployment>/<member>/` holds `db` (the dbpath), `mongod.log`, and `owner.json`, which can be read
- * without a mongod: it says what the head belongs to and the newest claim under which it was opened.
+ * without a mongod: it says what the head belongs to and the newest claim under which it was opened. After a kill there
+ * is also `uncounted`.
  */
-import { mkdir, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LifeboatError } from '../shared/errors.ts';
 import { endMongodOn } from '../mongod/process.ts';
@@ -69,6 +70,8 @@ export async function beginSeed(
   await readOwn(directory, identity, epoch);
   await endMongodOn(directory.dbpath);
   await writeOwner(directory, { identity, epoch, seed: snapshot });
+  // What the files believe of their capped collections may be from before what they hold, as after a kill.
+  await writeFile(join(directory.root, UNCOUNTED), '', { mode: 0o600, flush: true });
   await mkdir(directory.dbpath, { recursive: true, mode: 0o700 });
 }
 
@@ -134,6 +137,31 @@ export function superseded({ deployment, member }: HeadIdentity): LifeboatError 
 /** Whether two heads are of one member of one deployment, whatever the initial sync. */
 export function isSameSet(a: HeadIdentity, b: HeadIdentity): boolean {
   return a.deployment === b.deployment && a.member === b.member && a.replicaSetId === b.replicaSetId;
+}
+
+/** The note that a head's mongod did not end cleanly, and has not counted its capped collections since (counts.ts). */
+const UNCOUNTED = 'uncounted';
+
+/**
+ * Notes, durably, when the mongod that was last on the dbpath did not end cleanly: then its lock file still names it. To
+ * be called before the next one is started, which writes that file anew.
+ */
+export async function noteUncleanEnd({ root, dbpath }: HeadDirectory): Promise<void> {
+  const lock = await stat(join(dbpath, 'mongod.lock')).catch(() => undefined);
+  if (lock !== undefined && lock.size > 0) await writeFile(join(root, UNCOUNTED), '', { mode: 0o600, flush: true });
+}
+
+/** Whether a mongod has ended uncleanly since the capped collections were counted. */
+export async function isUncounted({ root }: HeadDirectory): Promise<boolean> {
+  return stat(join(root, UNCOUNTED)).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Takes the note away: they are counted. */
+export async function noteCounted({ root }: HeadDirectory): Promise<void> {
+  await rm(join(root, UNCOUNTED), { force: true });
 }
 
 async function isFilled(folder: string): Promise<boolean> {

@@ -12,6 +12,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import { document, documentArray, element, elementsWithout, stringElement } from './bytes.ts';
 import { namespaceOf, type HeadCatalog, type HeadCollection } from './catalog.ts';
 import { writeLocal } from './local.ts';
+import { refuseUnlessOfTheData } from './replies.ts';
 import { replyValues, succeeded, type HeadSocket } from './socket.ts';
 
 const INDEXES = 'lifeboat.indexes';
@@ -130,12 +131,14 @@ export async function readIndexes(socket: HeadSocket, collection: HeadCollection
 
 /**
  * Builds indexes and waits for them. Those that are there already stay.
- * @throws LifeboatError `IndexBuildFailed`
+ * @param signal ends a build that is under way: nothing of it is left
+ * @throws LifeboatError `IndexBuildFailed`; `HeadLost`, `DiskFull`, `HeadStrained` (retryable)
  */
 export async function buildIndexes(
   socket: HeadSocket,
   collection: HeadCollection,
   specs: readonly Buffer[],
+  signal: AbortSignal,
 ): Promise<void> {
   if (specs.length === 0) return;
   const ns = namespaceOf(collection);
@@ -143,9 +146,9 @@ export async function buildIndexes(
     stringElement('createIndexes', collection.name),
     element(BsonType.array, 'indexes', documentArray(specs.map(buildable))),
   );
-  const reply = await socket.raw(collection.db, command);
+  const reply = await socket.interruptible(collection.db, command, signal);
   if (reply.ok) return;
-  if (reply.code === 14031) succeeded(reply, `building indexes of ${ns}`);
+  refuseUnlessOfTheData(reply, `building indexes of ${ns}`);
   const names = specs.map((spec) => `"${indexName(spec)}"`).join(', ');
   throw new LifeboatError('IndexBuildFailed', `${ns}: ${names}: the head answered ${reply.code} ${reply.codeName}`);
 }
@@ -163,14 +166,16 @@ export async function dropIndex(socket: HeadSocket, collection: HeadCollection, 
 
 const INDEX_NOT_FOUND = 27;
 
-/** Builds every index of the list whose collection is there, and empties the list. */
+/** Builds every index of the list whose collection is there, and empties the list, until `signal` is aborted. */
 export async function buildDeferred(
   socket: HeadSocket,
   catalog: HeadCatalog,
   deferred: DeferredIndexes,
   built: (indexes: number) => void,
+  signal: AbortSignal,
 ): Promise<void> {
   for (const [uuid, specs] of deferred.entries) {
+    signal.throwIfAborted();
     const collection = catalog.get(uuid);
     if (collection && specs.length > 0) {
       const present = new Map((await readIndexes(socket, collection)).map((spec) => [indexName(spec), spec]));
@@ -178,7 +183,7 @@ export async function buildDeferred(
       for (const spec of missing) {
         if (present.has(indexName(spec))) await dropIndex(socket, collection, indexName(spec));
       }
-      await buildIndexes(socket, collection, missing);
+      await buildIndexes(socket, collection, missing, signal);
     }
     await deferred.removeCollection(uuid);
     built(specs.length);

@@ -1,9 +1,9 @@
 /**
  * Writing what a head keeps for itself in its `local` database.
  *
- * A server takes no notice of `j: true` in a write to `local` (6.0.5: each of eight such writes was lost when the mongod
- * was killed right after its answer, and none of eight by `applyOps`, which is a command on `admin`). So all that must
- * be durable goes by `applyOps`.
+ * A server from 5.0 on takes no notice of `j: true` in a write to `local` (6.0.5: each of eight such writes was lost when
+ * the mongod was killed right after its answer, and none of eight by `applyOps`, which is a command on `admin`; 4.4.2 does
+ * take notice). So all that must be durable goes by `applyOps`.
  */
 import type { Document } from 'mongodb';
 import { succeeded, type HeadSocket } from './socket.ts';

@@ -22,8 +22,14 @@ const NOT_IN_A_SNAPSHOT = new Set([
 /**
  * Flushes the head and stops its writes.
  * @param end of the turn, which lasts until the head is released
+ * @param signal see LockedHead
  */
-export async function holdStill(head: OpenHead, dbpath: string, end: EndTurn): Promise<LockedHead> {
+export async function holdStill(
+  head: OpenHead,
+  dbpath: string,
+  end: EndTurn,
+  signal: AbortSignal,
+): Promise<LockedHead> {
   const { socket, record, version } = head;
   const position = positionIn(record);
   const what = `holding the head of ${head.label}`;
@@ -43,6 +49,7 @@ export async function holdStill(head: OpenHead, dbpath: string, end: EndTurn): P
   };
   return {
     dbpath,
+    signal,
     position,
     wallTime: record.wall,
     mongodVersion: version,

@@ -1,7 +1,7 @@
 /** The mongod of a head: started on its directory, connected to, ended. */
 import { endMongodOn, privateSocketPath, startMongod, type RunningMongod } from '../mongod/process.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
-import { isDiskFull, type HeadDirectory } from './directory.ts';
+import { isDiskFull, noteUncleanEnd, type HeadDirectory } from './directory.ts';
 import { HeadSocket } from './socket.ts';
 
 export interface HeadMongod {
@@ -24,6 +24,7 @@ export interface HeadMongodOptions {
 export async function startHeadMongod(options: HeadMongodOptions): Promise<HeadMongod> {
   const { directory, binary, cacheGiB, socketKey } = options;
   await endMongodOn(directory.dbpath);
+  await noteUncleanEnd(directory);
   const path = await privateSocketPath(socketKey);
   let running: RunningMongod;
   try {

@@ -3,13 +3,9 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import { HeadCatalog } from './catalog.ts';
 import { DeferredIndexes } from './indexes.ts';
+import { refuseTrouble } from './replies.ts';
 import { replyValues, succeeded, type HeadSocket, type Reply } from './socket.ts';
 import { refuseDiverged, writeState, type HeadRecord } from './state.ts';
-
-/** Shutdown, interruption and the like: the operation was given up, the data is as it was. */
-const INTERRUPTED = new Set([6, 89, 91, 262, 290, 11600, 11601, 11602]);
-/** OutOfDiskSpace, and the disk use threshold that newer servers raise. */
-const DISK_FULL = new Set([14031, 371]);
 
 export class OpenHead {
   readonly socket: HeadSocket;
@@ -70,13 +66,10 @@ export class OpenHead {
 
   /**
    * Raises what a failed reply says of the head itself, rather than of the data.
-   * @throws LifeboatError `HeadLost`, `DiskFull` (retryable)
+   * @throws LifeboatError `HeadLost`, `DiskFull`, `HeadStrained` (retryable)
    */
   refuseTrouble(reply: Reply): void {
-    if (INTERRUPTED.has(reply.code)) {
-      throw new LifeboatError('HeadLost', `the head of ${this.label} is shutting down (${reply.codeName})`);
-    }
-    if (DISK_FULL.has(reply.code)) throw new LifeboatError('DiskFull', `the disk of the head of ${this.label} is full`);
+    refuseTrouble(reply, this.label);
   }
 }
 

@@ -10,12 +10,15 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { compareOptimes, type Optime } from '../shared/optime.ts';
 import { Applier } from './apply.ts';
+import { countCappedCollections } from './counts.ts';
 import {
   checkDirectory,
   clearDirectory,
   foreign,
   headDirectory,
   isSameSet,
+  isUncounted,
+  noteCounted,
   superseded,
   takeDirectory,
   type HeadDirectory,
@@ -24,7 +27,7 @@ import { makeLocalCollections } from './local.ts';
 import { holdStill } from './locked.ts';
 import { diskFullOr, killHeadMongod, startHeadMongod, type HeadMongod } from './mongod.ts';
 import { OpenHead } from './open-head.ts';
-import { isTolerant, NO_WALL, readState, writeState, type HeadRecord } from './state.ts';
+import { isTolerant, NO_WALL, readState, refuseDiverged, writeState, type HeadRecord } from './state.ts';
 import { Turns } from './turns.ts';
 import type { HeadIdentity, HeadStage, LockedHead } from './types.ts';
 
@@ -77,6 +80,8 @@ export class HeadOwner implements AsyncDisposable {
   #head: OpenHead | undefined;
   #record: HeadRecord;
   #applier: { readonly head: OpenHead; readonly applier: Applier } | undefined;
+  /** Aborted when a newer claim takes the head. */
+  readonly #givenUp = new AbortController();
   #starts = 0;
   #closed = false;
 
@@ -108,6 +113,11 @@ export class HeadOwner implements AsyncDisposable {
     return { stage, position };
   }
 
+  /** Whether its mongod answers; one that ended is started anew by the next turn. */
+  get isUp(): boolean {
+    return this.#head !== undefined && !this.#head.socket.lost;
+  }
+
   /** Begins an attempt; an earlier one of that purpose can change nothing any more. */
   attempt(purpose: HeadPurpose): HeadAttempt {
     let first: OpenHead | undefined;
@@ -130,11 +140,15 @@ export class HeadOwner implements AsyncDisposable {
     return attempt;
   }
 
-  /** Waits until every entry up to `optime` is applied and the head is consistent, by whatever attempt applies. */
+  /**
+   * Waits until every entry up to `optime` is applied and the head is consistent, by whatever attempt applies.
+   * @throws LifeboatError `HeadMissing` when it holds nothing, and nobody is to load it; `Diverged`, `FenceLost`
+   */
   async waitApplied(optime: Optime, signal: AbortSignal): Promise<HeadPosition> {
     for (;;) {
       signal.throwIfAborted();
       if (this.#closed) throw superseded(this.#options.identity);
+      this.#refuseUnsound();
       const { position } = this.#record;
       if (position && !isTolerant(this.#record) && compareOptimes(position.appliedThrough.ts, optime) >= 0) {
         return position;
@@ -145,7 +159,7 @@ export class HeadOwner implements AsyncDisposable {
 
   /**
    * Waits until the head is consistent at or after `minimum`, lets the batch in hand end and holds the head there.
-   * @throws LifeboatError `HeadLost` (retryable), `FenceLost`
+   * @throws LifeboatError as waitApplied, and `HeadLost` (retryable)
    */
   async lock(minimum: Optime, signal: AbortSignal): Promise<LockedHead> {
     for (;;) {
@@ -154,9 +168,10 @@ export class HeadOwner implements AsyncDisposable {
       try {
         const head = await this.#opened();
         const { position } = head.record;
+        this.#refuseUnsound();
         // Opened anew it may be behind what it was.
         if (position && !isTolerant(head.record) && compareOptimes(position.appliedThrough.ts, minimum) >= 0) {
-          return await holdStill(head, this.#directory.dbpath, end);
+          return await holdStill(head, this.#directory.dbpath, end, this.#givenUp.signal);
         }
       } catch (error) {
         end();
@@ -172,6 +187,12 @@ export class HeadOwner implements AsyncDisposable {
       this.#close();
       await this.#stop();
     });
+  }
+
+  /** As close, for a newer claim: a snapshot in hand, which could not be committed any more, is told to end at once. */
+  async giveUp(): Promise<void> {
+    this.#givenUp.abort(superseded(this.#options.identity));
+    await this.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -191,6 +212,7 @@ export class HeadOwner implements AsyncDisposable {
 
   /** Ends the mongod at once and refuses every later turn: a newer owner has taken the directory. */
   async #supersede(): Promise<void> {
+    this.#givenUp.abort(superseded(this.#options.identity));
     this.#close();
     await this.#kill();
   }
@@ -240,6 +262,15 @@ export class HeadOwner implements AsyncDisposable {
     return this.#applier.applier;
   }
 
+  /** What differs from its source, or is gone, is nothing to wait for and nothing to take a snapshot of. */
+  #refuseUnsound(): void {
+    refuseDiverged(this.#record);
+    const { stage, identity } = this.#record;
+    if (stage === 'loading') {
+      throw new LifeboatError('HeadMissing', `the head of ${identity.deployment}/${identity.member} holds nothing`);
+    }
+  }
+
   #note(record: HeadRecord): void {
     this.#record = record;
     this.#wake();
@@ -269,7 +300,12 @@ export class HeadOwner implements AsyncDisposable {
     const { socket } = this.#mongod ?? {};
     if (!socket) throw new LifeboatError('HeadLost', 'the head ended while it was opened');
     try {
-      this.#head = await OpenHead.read(socket, record, this.#options.atomic);
+      const head = await OpenHead.read(socket, record, this.#options.atomic);
+      if (await isUncounted(this.#directory)) {
+        await countCappedCollections(head);
+        await noteCounted(this.#directory);
+      }
+      this.#head = head;
     } catch (error) {
       throw await diskFullOr(this.#directory, error);
     }

@@ -4,16 +4,22 @@
  * The driver would decode and encode what passes through it; user documents must not be. One request is under way at a
  * time: a head's work is strictly ordered, and two connections could overtake each other.
  */
+import { randomUUID } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { BSON, type Document } from 'mongodb';
 import { BsonType, elements, elementName, stringValue } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { document, stringElement } from './bytes.ts';
+import { refuseTrouble } from './replies.ts';
 
 const OP_MSG = 2013;
 /** Message header (16), flags (4), and the kind byte of the body section. */
 export const BODY_OFFSET = 21;
 const HEADER_BYTES = 16;
 const EMPTY = Buffer.alloc(0);
+/** How long an operation that was told to end is given before it is told again, in milliseconds. */
+const INTERRUPT_AGAIN_MS = 100;
 
 /** What a head answered: the reply's bytes and the fields that say whether it succeeded. */
 export interface Reply {
@@ -34,13 +40,15 @@ export interface DocumentSequence {
 }
 
 export class HeadSocket {
+  readonly #path: string;
   readonly #socket: Socket;
   #chunks: Buffer[] = [];
   #received = 0;
   #waiting: { readonly settle: (reply: Buffer) => void; readonly fail: (error: LifeboatError) => void } | undefined;
   #lost: LifeboatError | undefined;
 
-  private constructor(socket: Socket) {
+  private constructor(path: string, socket: Socket) {
+    this.#path = path;
     this.#socket = socket;
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.on('error', (error) => this.#lose(error));
@@ -54,7 +62,7 @@ export class HeadSocket {
       socket.once('connect', settle);
       socket.once('error', (cause) => fail(new LifeboatError('HeadLost', 'the head does not answer', { cause })));
     });
-    return new HeadSocket(socket);
+    return new HeadSocket(path, socket);
   }
 
   /** True once the connection has ended; whatever was under way then has an unknown outcome. */
@@ -85,6 +93,51 @@ export class HeadSocket {
   /** Runs a command given as values. Only for commands of our own: never for what holds user documents. */
   async command(db: string, command: Document): Promise<Reply> {
     return this.raw(db, Buffer.from(BSON.serialize(command)));
+  }
+
+  /**
+   * Runs a command that may take hours, given as bytes, and has the head give it up when `signal` is aborted.
+   * @throws the signal's reason; LifeboatError `HeadLost`
+   */
+  async interruptible(db: string, command: Buffer, signal: AbortSignal): Promise<Reply> {
+    signal.throwIfAborted();
+    const comment = randomUUID();
+    const commented = document(command.subarray(4, -1), stringElement('comment', comment));
+    const over = new AbortController();
+    let interrupting: Promise<void> = Promise.resolve();
+    const interrupt = (): void => {
+      interrupting = this.#interrupt(comment, over.signal);
+    };
+    signal.addEventListener('abort', interrupt, { once: true });
+    try {
+      const reply = await this.raw(db, commented);
+      // What came to its end all the same is done.
+      if (!reply.ok) signal.throwIfAborted();
+      return reply;
+    } finally {
+      over.abort();
+      signal.removeEventListener('abort', interrupt);
+      await interrupting;
+    }
+  }
+
+  /** Ends the operation of that comment, over a connection of its own; it may not have begun, or pass over a first try. */
+  async #interrupt(comment: string, over: AbortSignal): Promise<void> {
+    let other: HeadSocket | undefined;
+    try {
+      other = await HeadSocket.open(this.#path);
+      while (!over.aborted) {
+        const reply = await other.command('admin', { currentOp: 1, 'command.comment': comment });
+        const { inprog } = replyValues(succeeded(reply, 'looking for what it does')) as { inprog: { opid: number }[] };
+        for (const { opid } of inprog) await other.command('admin', { killOp: 1, op: opid });
+        await delay(INTERRUPT_AGAIN_MS, undefined, { signal: over }).catch(() => undefined);
+      }
+    } catch {
+      // It cannot be asked: whoever uses it next ends its mongod.
+      if (!over.aborted) this.close();
+    } finally {
+      other?.close();
+    }
   }
 
   /** Runs a command given as bytes (without `$db`), with documents beside it. */
@@ -193,18 +246,15 @@ function numberValue(buffer: Buffer, type: number, at: number): number {
   return type === BsonType.int64 ? Number(buffer.readBigInt64LE(at)) : Number(buffer[at] === 1);
 }
 
-/** OutOfDiskSpace, and the disk use threshold that newer servers raise. */
-const DISK_FULL = new Set([14031, 371]);
-
 /**
  * Gives a reply that succeeded.
  * @param what was being done and to what, for the message, without any document
- * @throws LifeboatError `DiskFull` (retryable) or `Internal` for a reply that did not
+ * @throws LifeboatError `HeadLost`, `DiskFull`, `HeadStrained` (retryable) or `Internal` for a reply that did not
  */
 export function succeeded(reply: Reply, what: string): Reply {
   if (reply.ok) return reply;
   const label = `${reply.code} ${reply.codeName}`.trim();
-  if (DISK_FULL.has(reply.code)) throw new LifeboatError('DiskFull', `${what}: the disk of the head is full`);
+  refuseTrouble(reply, what);
   throw new LifeboatError('Internal', `${what}: the head answered ${label}`);
 }
 

@@ -20,6 +20,8 @@ export type HeadStage = 'loading' | 'catching-up' | 'consistent';
 /** A head held still at an exact optime, all its files complete on disk. Nothing is applied until it is released. */
 export interface LockedHead {
   readonly dbpath: string;
+  /** Aborted when a newer claim wants the head: what is made under this one can no longer be committed. */
+  readonly signal: AbortSignal;
   readonly position: HeadPosition;
   /** Wall time of the entry at the position. */
   readonly wallTime: Date;

@@ -4,18 +4,39 @@
  * The text of a server error quotes documents, keys and credentials, so it is kept as the `cause` and never copied into
  * a message: what a message may hold is the code, its name and what was being done.
  */
-import { MongoError, MongoNetworkError, MongoParseError, MongoServerError, MongoServerSelectionError } from 'mongodb';
-import { LifeboatError, type ErrorName } from '../shared/errors.ts';
+import {
+  type MongoClient,
+  MongoError,
+  MongoNetworkError,
+  MongoParseError,
+  MongoServerError,
+  MongoServerSelectionError,
+} from 'mongodb';
+import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
+import { tlsFailure, tlsMismatch } from './tls.ts';
 
 /** Which of the two kinds of deployments an error came from. */
 export type Side = 'source' | 'store';
 
 const bySide = {
-  source: { unavailable: 'SourceUnavailable', auth: 'AuthFailed', uri: 'BadUri', forbidden: 'NotAuthorized' },
-  store: { unavailable: 'StoreUnavailable', auth: 'StoreAuthFailed', uri: 'StoreBadUri', forbidden: 'StoreAuthFailed' },
+  source: {
+    unavailable: 'SourceUnavailable',
+    auth: 'AuthFailed',
+    uri: 'BadUri',
+    forbidden: 'NotAuthorized',
+    tls: 'TlsFailed',
+  },
+  store: {
+    unavailable: 'StoreUnavailable',
+    auth: 'StoreAuthFailed',
+    uri: 'StoreBadUri',
+    forbidden: 'StoreAuthFailed',
+    tls: 'StoreTlsFailed',
+  },
 } as const satisfies Record<Side, Record<string, ErrorName>>;
 
-const AUTHENTICATION_FAILED = 18;
+/** AuthenticationFailed, and UserNotFound: the answer to a certificate that is nobody's. */
+const LOGIN_REFUSED = new Set([18, 11]);
 const UNAUTHORIZED = 13;
 /** OutOfDiskSpace (14031), and the disk use threshold that newer servers raise. */
 const DISK_FULL = new Set([14031, 371]);
@@ -27,7 +48,7 @@ export function serverErrorLabel(error: MongoServerError): string {
 
 function isAuthentication(error: unknown): boolean {
   if (!(error instanceof MongoError)) return false;
-  if (error.code === AUTHENTICATION_FAILED) return true;
+  if (LOGIN_REFUSED.has(Number(error.code))) return true;
   // Server selection wraps the failed handshake of the member it tried.
   if (error instanceof MongoServerSelectionError) {
     return [...(error.reason?.servers.values() ?? [])].some((server) => isAuthentication(server.error));
@@ -48,6 +69,8 @@ export function castDriverError(error: unknown, side: Side, what: string): unkno
     return new LifeboatError(names.uri, `${what}: the connection string is not valid`, { cause: error });
   }
   if (error instanceof MongoServerSelectionError || error instanceof MongoNetworkError) {
+    const tls = tlsFailure(error);
+    if (tls !== undefined) return new LifeboatError(names.tls, `${what}: ${tls}`, { cause: error });
     return new LifeboatError(names.unavailable, `${what}: no suitable member answers`, { cause: error });
   }
   if (error instanceof MongoServerError) {
@@ -86,6 +109,23 @@ export function castConnectError(error: unknown, side: Side, what: string): unkn
   return dns
     ? new LifeboatError(bySide[side].unavailable, `${what}: the DNS has no answer for its name`, { cause: error })
     : new LifeboatError(bySide[side].uri, `${what}: its connection string cannot be used`, { cause: error });
+}
+
+/**
+ * As castConnectError, after asking the hosts of the client, where none answered, whether TLS is what keeps them apart.
+ * Takes some seconds where hosts are silent.
+ */
+export async function explainConnectError(
+  error: unknown,
+  client: MongoClient,
+  side: Side,
+  what: string,
+): Promise<unknown> {
+  const cast = castConnectError(error, side, what);
+  if (!isLifeboatError(cast, bySide[side].unavailable)) return cast;
+  const mismatch = await tlsMismatch(client);
+  if (mismatch === undefined) return cast;
+  return new LifeboatError(bySide[side].tls, `${what}: ${mismatch}`, { cause: error });
 }
 
 /**

@@ -48,6 +48,16 @@ export interface RunningMongod {
   kill(signal: NodeJS.Signals): void;
 }
 
+/** `HeadStartFailed`, with how the process ended. */
+export class MongodEnded extends LifeboatError {
+  readonly exit: MongodExit;
+
+  constructor(exit: MongodExit, message: string) {
+    super('HeadStartFailed', message);
+    this.exit = exit;
+  }
+}
+
 /** Longest path that a unix socket may have everywhere (research, servers). */
 const MAX_SOCKET_PATH = 99;
 
@@ -186,8 +196,8 @@ export async function startMongod(options: MongodOptions, signal?: AbortSignal):
   while (!(await saysItListens(options.logPath, logged)) || !(await accepts(options.address))) {
     if (exit ?? pid === undefined) {
       const how = exit?.code ?? exit?.signal ?? 'it could not be executed';
-      throw new LifeboatError(
-        'HeadStartFailed',
+      throw new MongodEnded(
+        exit ?? { code: null, signal: null },
         `mongod on ${options.dbpath} ended at its start (${how}); its log is ${options.logPath}`,
       );
     }

@@ -26,7 +26,10 @@ import { ChangesSince } from './since.ts';
 export type { EqualityReport } from './report.ts';
 
 export interface EqualityQuestion {
-  /** `at` has to be majority committed and within the source's `minSnapshotHistoryWindowInSeconds`. */
+  /**
+   * `at` has to be majority committed and within the history that the source keeps: `minSnapshotHistoryWindowInSeconds`,
+   * 5 minutes by default; on 4.4 `maxTargetSnapshotHistoryWindowInSeconds`, 5 seconds by default.
+   */
   readonly source: { readonly client: MongoClient; readonly at: Optime };
   readonly copy: { readonly client: MongoClient };
   /** False for a copy that cannot hold the source's UUIDs, such as one restored into a running deployment. */
@@ -52,8 +55,11 @@ const AT_ONCE = 4;
 
 /** NamespaceNotFound: dropped since, or between two reads. */
 const NOT_FOUND = 26;
-/** InvalidOptions, SnapshotTooOld, SnapshotUnavailable: the server cannot read a collection at a past time. */
-const NO_SNAPSHOT = new Set([72, 239, 246]);
+/**
+ * InvalidOptions, SnapshotTooOld, SnapshotUnavailable, OperationNotSupportedInTransaction: the server cannot read a
+ * collection at a past time.
+ */
+const NO_SNAPSHOT = new Set([72, 239, 246, 263]);
 
 function failedWith(error: unknown, codes: (code: number) => boolean): boolean {
   return error instanceof MongoServerError && codes(Number(error.code));
@@ -70,6 +76,23 @@ interface Pair {
   readonly copyIndexes: Indexes;
 }
 
+/** What 4.4 cannot (tried on 4.4.2). */
+interface Abilities {
+  /** Reads at a past time outside a transaction: versions from 5.0 on. */
+  readonly readsPast: boolean;
+  /** Writes an entry for each document that a capped collection loses: feature compatibility versions from 5.0 on. */
+  readonly logsTrims: boolean;
+}
+
+async function abilitiesOf(client: MongoClient): Promise<Abilities> {
+  const admin = client.db('admin');
+  const { version } = await admin.command({ buildInfo: 1 });
+  const parameter = await admin.command({ getParameter: 1, featureCompatibilityVersion: 1 });
+  const features = parameter['featureCompatibilityVersion'] as { readonly version: string };
+  const isFrom5 = (text: string): boolean => Number.parseInt(text, 10) >= 5;
+  return { readsPast: isFrom5(String(version)), logsTrims: isFrom5(features.version) };
+}
+
 class Proof {
   readonly #source: MongoClient;
   readonly #copy: MongoClient;
@@ -77,6 +100,7 @@ class Proof {
   readonly #uuids: boolean;
   readonly #ids: number;
   readonly #since: ChangesSince;
+  #abilities: Abilities = { readsPast: true, logsTrims: true };
   readonly #differences: Difference[] = [];
   readonly #notCompared: NotCompared[] = [];
   #collections = 0;
@@ -94,6 +118,7 @@ class Proof {
   }
 
   async run(): Promise<EqualityReport> {
+    this.#abilities = await abilitiesOf(this.#source);
     const ofSource = await listNamespaces(this.#source);
     const ofCopy = await listNamespaces(this.#copy);
     const pairs: Pair[] = [];
@@ -212,7 +237,7 @@ class Proof {
   /** False when the server cannot read the collection at that optime. */
   async #compareAsItWas(pair: Pair, uuid: string): Promise<boolean> {
     try {
-      this.#judge(pair, await this.#read(pair, uuid, { level: 'snapshot', atClusterTime: this.#at }));
+      this.#judge(pair, await this.#read(pair, uuid, 'snapshot'));
       return true;
     } catch (error) {
       if (failedWith(error, (code) => NO_SNAPSHOT.has(code))) return false;
@@ -222,11 +247,13 @@ class Proof {
 
   /** As it is now counts as it was, as far as no entry since then says otherwise. */
   async #compareAsItIs(pair: Pair, uuid: string, capped: boolean): Promise<void> {
-    // Documents are added behind all others in natural order, so the beginning of a capped collection is what it was.
+    // Documents are added behind all others in natural order, so the beginning of a capped collection is what it was,
+    // if it lost none: nobody knows that where an insert may have trimmed it without a word.
+    const growsVisibly = capped && this.#abilities.logsTrims;
     const isKnown = (): boolean =>
-      !this.#hasMoved(pair.source) && !(capped ? this.#since.rewritten : this.#since.written).has(uuid);
+      !this.#hasMoved(pair.source) && !(growsVisibly ? this.#since.rewritten : this.#since.written).has(uuid);
     if (isKnown()) {
-      const compared = await this.#read(pair, uuid, { level: 'majority', afterClusterTime: this.#at });
+      const compared = await this.#read(pair, uuid, 'majority');
       await this.#since.refresh();
       if (isKnown()) {
         this.#judge(pair, compared, this.#since.inserted.get(uuid));
@@ -241,19 +268,21 @@ class Proof {
     );
   }
 
-  async #read(pair: Pair, uuid: string, readConcern: Document): Promise<DocumentsCompared> {
+  async #read(pair: Pair, uuid: string, level: 'snapshot' | 'majority'): Promise<DocumentsCompared> {
     const { db, name } = pair.source;
-    // Natural order is part of what a capped collection is; any other collection has an index on _id.
     const growing = pair.source.options.has('capped');
-    const order = growing ? { hint: { $natural: 1 } } : { sort: { _id: 1 }, hint: { _id: 1 } };
-    await using source = new RawCursor(this.#source.db(db), {
-      find: uuidBinary(uuid),
-      ...order,
-      readConcern,
-      noCursorTimeout: true,
-    });
+    const order = orderOf(pair.source);
+    const find = { find: uuidBinary(uuid), ...order, noCursorTimeout: true };
+    await using source =
+      level === 'snapshot' && !this.#abilities.readsPast
+        ? new RawCursor(this.#source.db(db), find, this.#at)
+        : new RawCursor(this.#source.db(db), { ...find, readConcern: this.#readConcern(level) });
     await using copy = new RawCursor(this.#copy.db(db), { find: name, ...order, noCursorTimeout: true });
     return await compareDocuments(source, copy, { maxIds: this.#ids, growing });
+  }
+
+  #readConcern(level: 'snapshot' | 'majority'): Document {
+    return level === 'snapshot' ? { level, atClusterTime: this.#at } : { level, afterClusterTime: this.#at };
   }
 
   /** @param addedLater for a capped collection, the `_id`s that were inserted since */
@@ -285,6 +314,15 @@ class Proof {
   #differ({ full: namespace }: Namespace, kind: DifferenceKind, more: Partial<Difference> = {}): void {
     this.#differences.push({ namespace, kind, count: 1, ...more });
   }
+}
+
+/**
+ * The order to read a collection in. Natural order is part of what a capped collection is. That of a clustered one is
+ * the order of `_id`, whose index 5.0 has no name for. Any other has an index on `_id`.
+ */
+function orderOf({ options }: Namespace): Document {
+  const natural = options.has('capped') || options.has('clusteredIndex');
+  return natural ? { hint: { $natural: 1 } } : { sort: { _id: 1 }, hint: { _id: 1 } };
 }
 
 function byNamespace(a: { readonly namespace: string }, b: { readonly namespace: string }): number {

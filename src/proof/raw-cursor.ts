@@ -1,5 +1,14 @@
 /** Reading through the driver without decoding: what the server sent, document by document, in its own bytes. */
-import type { ClientSession, Db, Document, Long } from 'mongodb';
+import {
+  ReadConcern,
+  ReadPreference,
+  type ClientSession,
+  type Db,
+  type Document,
+  type Long,
+  type RunCommandOptions,
+  type Timestamp,
+} from 'mongodb';
 
 /** Only the batches stay raw; a cursor id has to stay a 64-bit integer. */
 const RAW = { fieldsAsRaw: { firstBatch: true, nextBatch: true }, promoteLongs: false } as const;
@@ -17,17 +26,27 @@ export class RawCursor implements AsyncDisposable {
   readonly #db: Db;
   readonly #session: ClientSession;
   readonly #command: Document;
+  readonly #options: RunCommandOptions = RAW;
   #namespace = '';
   #id: Long | undefined;
   #coming: Promise<Batch> | undefined;
   #batch: readonly Buffer[] = [];
   #at = 0;
 
-  constructor(db: Db, command: Document) {
+  /**
+   * @param inTransactionAt reads in a transaction at that cluster time: the only way in which 4.4 reads the past (tried
+   *   on 4.4.2). It lasts as long as the cursor; the server ends it after `transactionLifetimeLimitSeconds`.
+   */
+  constructor(db: Db, command: Document, inTransactionAt?: Timestamp) {
     this.#db = db;
     this.#command = command;
     // A cursor belongs to the session that opened it; a causal one would add a read concern of its own.
     this.#session = db.client.startSession({ causalConsistency: false });
+    if (!inTransactionAt) return;
+    // The driver knows levels only, and sends what it is given.
+    const readConcern = Object.assign(new ReadConcern('snapshot'), { atClusterTime: inTransactionAt });
+    this.#session.startTransaction({ readConcern });
+    this.#options = { ...RAW, readPreference: ReadPreference.primary };
   }
 
   /** The next document, when one is at hand. */
@@ -72,12 +91,13 @@ export class RawCursor implements AsyncDisposable {
         .command({ killCursors: this.#namespace, cursors: [this.#id] }, { session: this.#session })
         .catch(() => undefined);
     }
+    // With it ends a transaction.
     await this.#session.endSession();
   }
 
   async #fetch(): Promise<Batch> {
     const command = this.#id === undefined ? this.#command : { getMore: this.#id, collection: this.#namespace };
-    const reply = await this.#db.command(command, { ...RAW, session: this.#session });
+    const reply = await this.#db.command(command, { ...this.#options, session: this.#session });
     const { ns, id, firstBatch, nextBatch } = reply['cursor'] as CursorReply;
     this.#namespace = ns.slice(this.#db.databaseName.length + 1);
     return { documents: firstBatch ?? nextBatch ?? [], cursor: id };

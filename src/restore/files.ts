@@ -9,7 +9,7 @@ import { mkdir, open, readdir, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
 import { TaskGroup } from '../blockstore/gate.ts';
 import { placesOf, readRuns, type BlockPlace } from '../blockstore/manifest.ts';
-import { Meter } from '../blockstore/rate.ts';
+import { Meter } from '../shared/meter.ts';
 import { BLOCKS_AT_ONCE, readBlocks, READS_IN_FLIGHT } from '../blockstore/read-blocks.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';

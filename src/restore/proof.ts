@@ -5,8 +5,8 @@
 import { readdir, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MongoClient, type Db } from 'mongodb';
-import { Meter } from '../blockstore/rate.ts';
-import { endMongodOn, privateSocketPath, startMongod, type RunningMongod } from '../mongod/process.ts';
+import { endMongodOn, MongodEnded, privateSocketPath, startMongod, type RunningMongod } from '../mongod/process.ts';
+import { Meter } from '../shared/meter.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
 
@@ -21,6 +21,9 @@ export interface ProofRequest {
 
 /** A start needs some for a journal; with less than this the disk is to blame for one that fails, in bytes. */
 const ROOM_TO_START = 512 * 1024 * 1024;
+
+/** How long its clean shutdown may take, in milliseconds. */
+const SHUTDOWN_MS = 10 * 60_000;
 
 /** What a mongod leaves in its dbpath that does not belong to the data, after a clean shutdown. */
 const LEFT_BY_MONGOD = ['mongod.lock', 'WiredTiger.lock', 'diagnostic.data', '_tmp'];
@@ -46,7 +49,9 @@ export async function proveDbpath(request: ProofRequest): Promise<void> {
   try {
     if (signal.aborted) stopEarly();
     await examine(mongod, request);
-    const { code } = await mongod.stop();
+    // A checkpoint of all that validation read in and recovery changed may take long on a slow disk.
+    const { code, signal: killedBy } = await mongod.stop(SHUTDOWN_MS);
+    if (killedBy !== null) throw brokenOff(request, `it was ended by ${killedBy}`);
     if (code !== 0) throw new LifeboatError('RestoreProofFailed', `mongod did not shut down cleanly on ${dbpath}`);
   } catch (error) {
     signal.throwIfAborted();
@@ -83,6 +88,10 @@ async function start({ binary, dbpath, logPath, signal }: ProofRequest): Promise
   } catch (error) {
     if (!isLifeboatError(error, 'HeadStartFailed')) throw error;
     await blameTheDisk(dbpath);
+    // Killed, by a machine out of memory for one: that says nothing of the files.
+    if (error instanceof MongodEnded && error.exit.signal !== null) {
+      throw brokenOff({ dbpath, logPath }, `it was ended by ${error.exit.signal}`, error);
+    }
     throw new LifeboatError('RestoreProofFailed', `mongod does not start on ${dbpath}; its log is ${logPath}`, {
       cause: error,
     });
@@ -94,13 +103,16 @@ async function interrupted(mongod: RunningMongod, request: ProofRequest, error: 
   mongod.kill('SIGTERM');
   await mongod.exited;
   await blameTheDisk(request.dbpath);
-  return new LifeboatError(
-    'ProofInterrupted',
-    `the proof of ${request.dbpath} broke off; its log is ${request.logPath}`,
-    {
-      cause: error,
-    },
-  );
+  return brokenOff(request, 'its connection ended', error);
+}
+
+function brokenOff(
+  { dbpath, logPath }: Pick<ProofRequest, 'dbpath' | 'logPath'>,
+  how: string,
+  cause?: unknown,
+): LifeboatError {
+  const message = `the proof of ${dbpath} broke off (${how}); its log is ${logPath}`;
+  return new LifeboatError('ProofInterrupted', message, { cause });
 }
 
 async function blameTheDisk(dbpath: string): Promise<void> {

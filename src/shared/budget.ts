@@ -10,7 +10,7 @@ interface Waiter {
  * larger than it was thought may exceed the bound: it is there already; then the next one waits the longer.
  */
 export class ByteBudget {
-  readonly #bound: number;
+  #bound: number;
   #held = 0;
   #waiting: Waiter[] = [];
 
@@ -44,6 +44,12 @@ export class ByteBudget {
       this.#waiting.push(waiter);
     });
     signal.throwIfAborted();
+  }
+
+  /** Another bound from now on; what is held beyond a lower one is waited for by the next to come. */
+  setBound(bound: number): void {
+    this.#bound = bound;
+    this.#admitNext();
   }
 
   /** Corrects what was taken: positive takes more without waiting, negative gives back. */

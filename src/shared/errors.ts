@@ -80,6 +80,12 @@ const kinds = {
     retryable: false,
     fix: 'Set the environment variable, or make the file readable, on the machine of the worker.',
   },
+  SecretCommandFailed: {
+    code: 'LB1020',
+    owner: 'operator',
+    retryable: true,
+    fix: 'Run the program of uriCommand by hand, on the machine and as the user of the worker: it is to print the connection string, and nothing else, within 10 seconds.',
+  },
 
   // 2: the source
   BadUri: {
@@ -154,6 +160,43 @@ const kinds = {
     retryable: true,
     fix: 'It is tried again; see that the replica set has a primary and a majority of its members.',
   },
+  AccessLapsed: {
+    code: 'LB2020',
+    owner: 'operator',
+    retryable: true,
+    fix: 'Access that worked before is refused. If a password or a certificate was changed or has expired, put the new one where the URI of the deployment has it from; the backup goes on by itself with it.',
+  },
+  TlsFailed: {
+    code: 'LB2021',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Correct tls, tlsCAFile and tlsCertificateKeyFile in the URI of the deployment, or the certificate of the server; docs/access.md has an example.',
+  },
+
+  OplogWindowTooShort: {
+    code: 'LB2013',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Enlarge the oplog with replSetResizeOplog, or have it keep entries for longer with minRetentionHours; deployments.NAME.minOplogWindow says what is asked for.',
+  },
+  OplogRunningOut: {
+    code: 'LB2014',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Let the backup go on (`lifeboat backup resume NAME` if it is paused) or enlarge the oplog with replSetResizeOplog, before entries are lost that only a resync makes up for.',
+  },
+  VersionUnverified: {
+    code: 'LB2015',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Set deployments.NAME.allowUnverifiedVersion: true to back it up all the same, and restore a snapshot as a trial.',
+  },
+  MemberNotHealthy: {
+    code: 'LB2016',
+    owner: 'operator',
+    retryable: false,
+    fix: 'See to the members named; the backup reads from the others.',
+  },
 
   // 3: the stores
   StoreUnavailable: {
@@ -222,6 +265,18 @@ const kinds = {
     retryable: false,
     fix: 'Start the embedded one with `lifeboat up`, or name one under blockstore.uri in the configuration.',
   },
+  StoreAccessLapsed: {
+    code: 'LB3020',
+    owner: 'operator',
+    retryable: true,
+    fix: 'Access that worked before is refused. If a password or a certificate was changed or has expired, put the new one where the URI of the store has it from; the work goes on by itself with it.',
+  },
+  StoreTlsFailed: {
+    code: 'LB3021',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Correct tls, tlsCAFile and tlsCertificateKeyFile in the URI of the store, or the certificate of the server; docs/access.md has an example.',
+  },
 
   // 4: the head
   HeadStartFailed: {
@@ -284,6 +339,19 @@ const kinds = {
     retryable: false,
     fix: 'Set LIFEBOAT_MONGOD or daemon.mongod, or put mongod on the PATH of the worker.',
   },
+  HeadStrained: {
+    code: 'LB4031',
+    owner: 'operator',
+    retryable: true,
+    fix: 'The mongod of the head had not enough cache, or was too busy. It is tried again; if it comes again, give daemon.headCache more.',
+  },
+  HeadUnfinished: {
+    code: 'LB4032',
+    owner: 'nobody',
+    // The initial sync goes back to the step that makes the head so.
+    retryable: false,
+    fix: 'The head is not as the step of the initial sync needs it; the sync goes back to building it.',
+  },
   HeadMissing: {
     code: 'LB4011',
     owner: 'operator',
@@ -295,6 +363,19 @@ const kinds = {
     owner: 'nobody',
     retryable: true,
     fix: 'The head is being made again from its newest snapshot; what needs it goes on by itself.',
+  },
+
+  DiskTooSmall: {
+    code: 'LB4012',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Free space on the disk of daemon.dataDir, or name a dataDir on a larger one: a head takes about as much as its source.',
+  },
+  OpenFilesTooFew: {
+    code: 'LB4013',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Raise the limit of open files of the worker (ulimit -n, or LimitNOFILE of its service): mongod keeps a file open for each collection and each index.',
   },
 
   // 5: snapshots
@@ -490,6 +571,12 @@ const kinds = {
     owner: 'operator',
     retryable: true,
     fix: 'Start its worker again, or run `lifeboat daemons retire ID` if it is gone for good: another daemon then takes over.',
+  },
+  MetricsPortTaken: {
+    code: 'LB7030',
+    owner: 'operator',
+    retryable: false,
+    fix: 'End the process that listens there, or give daemon.metrics.listen another address.',
   },
 
   // 9: internal

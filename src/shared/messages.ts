@@ -8,7 +8,8 @@ import type { Optime, Position } from './optime.ts';
 
 export type DeploymentKind = 'replica-set' | 'sharded-cluster';
 
-export type Phase = 'initial-sync' | 'routine' | 'paused' | 'resync-needed' | 'failed' | 'stopped';
+export const PHASES = ['initial-sync', 'routine', 'paused', 'resync-needed', 'failed', 'stopped'] as const;
+export type Phase = (typeof PHASES)[number];
 
 /** Why a backup, snapshot or restore does not go on. `since` is ISO 8601. */
 export interface Problem {
@@ -16,6 +17,53 @@ export interface Problem {
   readonly message: string;
   readonly fix: string;
   readonly since: string;
+  /** There on what stops nothing yet, and goes away by itself once it is no longer so. */
+  readonly warning?: true;
+}
+
+/** `configuration` and the rest: what `lifeboat doctor` looks at. */
+export const CHECK_NAMES = [
+  'configuration',
+  'temporal',
+  'blockstore',
+  'daemon',
+  'source',
+  'privileges',
+  'oplog-window',
+  'mongod',
+  'disk',
+  'open-files',
+  'point-in-time',
+] as const;
+export type CheckName = (typeof CHECK_NAMES)[number];
+
+/** One thing that was looked at. */
+export interface Check {
+  readonly name: CheckName;
+  /** Null: of all of them. */
+  readonly deployment: string | null;
+  /** True unless it is `failed` or `unknown`. */
+  readonly ok: boolean;
+  /** `warning`: it works, and may not for long. `unknown`: it could not be looked at. */
+  readonly level: 'passed' | 'warning' | 'failed' | 'unknown';
+  readonly detail: string;
+  /** What to do, where there is something to be done. */
+  readonly fix: string | null;
+  /** `LB` and four digits, where the error table has it. */
+  readonly code: string | null;
+}
+
+/** What a daemon found that looked at its stores and a deployment. */
+export interface Inspection {
+  readonly daemon: string;
+  readonly host: string;
+  readonly checks: readonly Check[];
+}
+
+/** Which daemon the workflow `doctor` asked, and what it found; null when it does not answer. */
+export interface DoctorAnswer {
+  readonly daemon: string;
+  readonly inspection: Inspection | null;
 }
 
 /** How far a stage is. `perSecond` counts units; `etaSeconds` is null while the end cannot be told. */
@@ -26,6 +74,8 @@ export interface Progress {
   readonly unit: 'bytes' | 'documents' | 'entries' | 'blocks' | 'collections' | 'indexes';
   readonly perSecond: number | null;
   readonly etaSeconds: number | null;
+  /** What `perSecond` is held down to by the configuration; absent where nothing is. */
+  readonly limitPerSecond?: number;
 }
 
 /** One member of a backup: the replica set itself, or a shard or the config servers of a cluster. */
@@ -38,6 +88,8 @@ export interface MemberStatus {
   readonly lagSeconds: number | null;
   readonly daemon: string | null;
   readonly progress: Progress | null;
+  /** What goes on at the same time as `progress`. */
+  readonly alongside: readonly Progress[];
 }
 
 /** A closed range of optimes that can be restored; a snapshot alone is a range of one. */
@@ -50,6 +102,8 @@ export interface BackupStatus {
   readonly deployment: string;
   readonly kind: DeploymentKind;
   readonly phase: Phase;
+  /** Since when the phase is what it is, ISO 8601. */
+  readonly since: string;
   readonly members: readonly MemberStatus[];
   readonly lastSnapshot: SnapshotSummary | null;
   readonly restorable: readonly RestorableRange[];
@@ -93,6 +147,10 @@ export interface RestoreSummary {
 
 export interface BackupInput {
   readonly deployment: string;
+}
+export interface DoctorInput {
+  /** Without it, what all deployments need. */
+  readonly deployment?: string;
 }
 export interface SnapshotInput {
   readonly deployment: string;

@@ -14,13 +14,21 @@ export const SearchAttribute = {
   phase: 'LifeboatPhase',
 } as const;
 
+/** `temporal.api.enums.v1.IndexedValueType` */
+const KEYWORD = 2;
+
+/** Search attributes that a namespace lacks, by its own list of custom ones. */
+export function missingSearchAttributes(registered: Readonly<Record<string, unknown>>): string[] {
+  return Object.values(SearchAttribute).filter((name) => Number(registered[name]) !== KEYWORD);
+}
+
 export function backupWorkflowId(deployment: string): string {
   return `backup/${deployment}`;
 }
 
 /** Ids of workflows that are not one to a deployment begin with their type and deployment. */
 export function workflowIdOf(
-  type: 'snapshot' | 'restore' | 'verifySnapshot' | 'retireDaemon' | 'purge',
+  type: 'snapshot' | 'restore' | 'verifySnapshot' | 'doctor' | 'retireDaemon' | 'purge',
   deployment: string,
   unique: string,
 ): string {

@@ -1,6 +1,7 @@
 /** Reading one collection of a member, by UUID, in natural order, as raw bytes cut at places that can be gone back to. */
 import { BSON, type Binary, type Document, type MongoClient, type Timestamp } from 'mongodb';
-import { RawCursor } from './raw-cursor.ts';
+import { RawCursor, type RawBatch } from './raw-cursor.ts';
+import type { ReadPace } from './read-pace.ts';
 
 /** What is to be read. */
 export interface CollectionReading {
@@ -14,6 +15,9 @@ export interface CollectionReading {
   readonly afterClusterTime: Timestamp;
   /** About how many bytes a piece has. */
   readonly pieceBytes: number;
+  readonly pace: ReadPace;
+  /** True when the piece in hand is to be given out as it is. */
+  readonly cutShort?: (() => boolean) | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -29,11 +33,13 @@ export interface Piece {
 
 /** Documents of the first reply: a small collection takes one round trip. */
 const FIRST_BATCH = 1_000;
+/** What a document is taken for while none was seen, and the reading is held to a limit: rather too large. */
+const GUESSED_BYTES = 16 * 1024;
 /** A reply that would make the piece larger than this many times its size begins the next piece. */
 const TOLERANCE = 1.5;
 
 /** The command that begins a reading. */
-export function findCommand({ uuid, after, afterClusterTime }: CollectionReading): Document {
+export function findCommand({ uuid, after, afterClusterTime }: CollectionReading, batchSize = FIRST_BATCH): Document {
   return {
     find: uuid,
     hint: { $natural: 1 },
@@ -41,7 +47,7 @@ export function findCommand({ uuid, after, afterClusterTime }: CollectionReading
     // Record ids are Int64: a number that JavaScript would make of them is refused.
     ...(after === null ? {} : { $_resumeAfter: BSON.deserialize(after, { promoteValues: false }) }),
     noCursorTimeout: true,
-    batchSize: FIRST_BATCH,
+    batchSize,
     readConcern: { level: 'majority', afterClusterTime },
   };
 }
@@ -49,7 +55,7 @@ export function findCommand({ uuid, after, afterClusterTime }: CollectionReading
 /** One reading under way. The caller asks for a piece when it has room for it. */
 export class CollectionReader implements AsyncDisposable {
   readonly #cursor: RawCursor;
-  readonly #pieceBytes: number;
+  readonly #reading: CollectionReading;
   /** What was read of the next piece already. */
   #runs: Buffer[] = [];
   #bytes = 0;
@@ -60,15 +66,25 @@ export class CollectionReader implements AsyncDisposable {
   #totalDocuments = 0;
   #ended = false;
 
-  private constructor(cursor: RawCursor, pieceBytes: number) {
+  private constructor(cursor: RawCursor, reading: CollectionReading) {
     this.#cursor = cursor;
-    this.#pieceBytes = pieceBytes;
+    this.#reading = reading;
   }
 
   /** @throws the driver's errors (see readFailure) */
   static async open(reading: CollectionReading): Promise<CollectionReader> {
-    const { client, db, signal, pieceBytes } = reading;
-    return new CollectionReader(await RawCursor.open(client.db(db), findCommand(reading), signal), pieceBytes);
+    const { client, db, signal, pace, pieceBytes } = reading;
+    const { bytes, settle } = await pace.admit(pieceBytes, signal);
+    const documents = bytes < pieceBytes ? Math.min(FIRST_BATCH, Math.ceil(bytes / GUESSED_BYTES)) : FIRST_BATCH;
+    let read = 0;
+    try {
+      const cursor = await RawCursor.open(client.db(db), findCommand(reading, documents), signal);
+      // The first reply came with the opening.
+      read = cursor.firstBytes;
+      return new CollectionReader(cursor, reading);
+    } finally {
+      settle(read);
+    }
   }
 
   /** True once the piece with token null was given out. */
@@ -79,8 +95,8 @@ export class CollectionReader implements AsyncDisposable {
   /** The next piece. The last one has token null, and may be without documents. */
   async next(): Promise<Piece> {
     while (!this.#cursor.ended) {
-      const batch = await this.#cursor.next({ batchSize: this.#batchSize() });
-      const full = this.#bytes > 0 && this.#bytes + batch.bytes.length > TOLERANCE * this.#pieceBytes;
+      const batch = await this.#batch();
+      const full = this.#bytes > 0 && this.#bytes + batch.bytes.length > TOLERANCE * this.#reading.pieceBytes;
       const piece = full ? this.#take(this.#token) : undefined;
       if (batch.documents > 0) this.#runs.push(batch.bytes);
       this.#bytes += batch.bytes.length;
@@ -97,14 +113,29 @@ export class CollectionReader implements AsyncDisposable {
 
   /** Whether the piece is large enough to be given out before its end; the last one is given out by itself. */
   #full(): boolean {
-    return this.#bytes >= this.#pieceBytes && !this.#cursor.ended;
+    if (this.#cursor.ended) return false;
+    const { pieceBytes, cutShort } = this.#reading;
+    return this.#bytes >= pieceBytes || (this.#bytes > 0 && cutShort?.() === true);
   }
 
-  /** How many documents of the average size fill the rest of the piece. */
-  #batchSize(): number {
+  async #batch(): Promise<RawBatch> {
+    const { pace, pieceBytes, signal } = this.#reading;
+    if (this.#cursor.firstBytes > 0) return this.#cursor.next();
+    const { bytes, settle } = await pace.admit(Math.max(1, pieceBytes - this.#bytes), signal);
+    let read = 0;
+    try {
+      const batch = await this.#cursor.next({ batchSize: this.#batchSize(bytes) });
+      read = batch.bytes.length;
+      return batch;
+    } finally {
+      settle(read);
+    }
+  }
+
+  /** How many documents of the average size come to `bytes`. */
+  #batchSize(bytes: number): number {
     if (this.#totalDocuments === 0) return FIRST_BATCH;
-    const average = this.#totalBytes / this.#totalDocuments;
-    return Math.max(1, Math.ceil((this.#pieceBytes - this.#bytes) / average));
+    return Math.max(1, Math.ceil(bytes / (this.#totalBytes / this.#totalDocuments)));
   }
 
   #take(token: Buffer | null): Piece {

@@ -9,13 +9,15 @@ import {
   type ReadPreferenceMode,
 } from 'mongodb';
 import { run } from '../mongo/commands.ts';
-import { castConnectError, castDriverError } from '../mongo/errors.ts';
+import { castDriverError, explainConnectError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { MemberRecord } from '../stores/records.ts';
 import { copyIdentity, type CopyIdentity } from './copy-identity.ts';
 import { lastWrite } from './positions.ts';
+import { requireRoles } from './privileges.ts';
+import { ReadPace, type ReadLimit } from './read-pace.ts';
 import { directUri, isDirect } from './uri.ts';
 
 export interface SourceOptions {
@@ -24,6 +26,8 @@ export interface SourceOptions {
   readonly uri: string;
   /** Which members are read from; `secondaryPreferred` when left out. */
   readonly readFrom?: ReadPreferenceMode | undefined;
+  /** How fast its documents may be read; without a limit when left out. */
+  readonly readLimit?: ReadLimit | undefined;
 }
 
 export interface SourceIdentity {
@@ -51,6 +55,8 @@ export interface Source {
   /** Talks to the whole set, with the read preference of the configuration. */
   readonly client: MongoClient;
   readonly identity: SourceIdentity;
+  /** Asked before documents are read. */
+  readonly pace: ReadPace;
   /**
    * Connects to one member: to `host`, else to one of the configuration's read preference.
    * @throws LifeboatError `SourceUnavailable` when it does not answer or holds no data just now
@@ -93,20 +99,22 @@ function newClient(name: string, uri: string, options: MongoClientOptions): Mong
 
 /**
  * Opens a source and checks that it can be backed up.
- * @throws LifeboatError `BadUri`, `AuthFailed`, `NotAuthorized`, `NotAReplicaSet` (a standalone), `NoDataMember` (only
+ * @throws LifeboatError `BadUri`, `AuthFailed`, `TlsFailed`, `NotAuthorized`, `NotAReplicaSet` (a standalone), `NoDataMember` (only
  *   arbiters answer), `UnsupportedSource` (part of a sharded cluster); `SourceUnavailable` (retryable)
  */
-export async function openSource({ name, uri, readFrom = 'secondaryPreferred' }: SourceOptions): Promise<Source> {
+export async function openSource(options: SourceOptions): Promise<Source> {
+  const { name, uri, readFrom = 'secondaryPreferred', readLimit } = options;
   const client = newClient(name, uri, { ...clientOptions, readPreference: readFrom });
   try {
     await client.connect();
     requireDataMember(name, await client.db('admin').command({ hello: 1 }, ANY_MEMBER));
+    await requireRoles(name, client);
     const identity = await identify(name, client);
-    await requirePrivileges(client);
     return {
       name,
       client,
       identity,
+      pace: new ReadPace(readLimit),
       pinned: (host) => pin({ name, uri, client, identity }, host),
       hosts: () => allHosts(name, uri, client),
       majorityPosition: () => majorityPosition(name, client),
@@ -114,8 +122,9 @@ export async function openSource({ name, uri, readFrom = 'secondaryPreferred' }:
     };
   } catch (error) {
     const found = error instanceof MongoServerSelectionError ? await diagnose(name, uri, client) : undefined;
+    const cast = found ?? (await explainConnectError(error, client, 'source', `connecting to ${name}`));
     await client.close();
-    throw found ?? castConnectError(error, 'source', `connecting to ${name}`);
+    throw cast;
   }
 }
 
@@ -182,6 +191,11 @@ async function identify(name: string, client: MongoClient): Promise<SourceIdenti
   if (role !== undefined) {
     throw new LifeboatError('UnsupportedSource', `${name} is part of a sharded cluster (a ${role})`);
   }
+  // Only a server of 4.4 or older can be started without them (tried on 4.4.2); everything is read at majority.
+  const { storageEngine } = await ask<{ storageEngine: { supportsCommittedReads: boolean } }>({ serverStatus: 1 });
+  if (!storageEngine.supportsCommittedReads) {
+    throw new LifeboatError('UnsupportedSource', `${name} runs with enableMajorityReadConcern: false`);
+  }
   const { version } = await ask<{ version: string }>({ buildInfo: 1 });
   const { featureCompatibilityVersion } = await ask<{ featureCompatibilityVersion: { version: string } }>({
     getParameter: 1,
@@ -193,14 +207,6 @@ async function identify(name: string, client: MongoClient): Promise<SourceIdenti
     version,
     featureCompatibilityVersion: featureCompatibilityVersion.version,
   };
-}
-
-/** Reads one thing that each of the two roles allows, so that a missing one is found before hours of copying. */
-async function requirePrivileges(client: MongoClient): Promise<void> {
-  const one = { limit: 1, singleBatch: true, projection: { _id: 1 } };
-  await client.db('local').command({ find: 'oplog.rs', ...one, projection: { ts: 1 } }, ANY_MEMBER);
-  await client.db('config').command({ find: 'transactions', ...one }, ANY_MEMBER);
-  await client.db('admin').command({ listDatabases: 1, nameOnly: true }, ANY_MEMBER);
 }
 
 interface PinContext extends Pick<Source, 'name' | 'client' | 'identity'> {
@@ -280,7 +286,10 @@ function requireSameSet(name: string, found: string, expected: string): void {
  * Refuses stores on the source's own set: their entries would feed themselves.
  * @throws LifeboatError `StoreOnSource`
  */
-export function refuseStoreOnSource(source: Source, stores: Pick<Stores, 'replicaSetIds'>): void {
+export function refuseStoreOnSource(
+  source: Pick<Source, 'name' | 'identity'>,
+  stores: Pick<Stores, 'replicaSetIds'>,
+): void {
   if (!stores.replicaSetIds.includes(source.identity.replicaSetId)) return;
   throw new LifeboatError('StoreOnSource', `a store is on the replica set of ${source.name} itself`);
 }

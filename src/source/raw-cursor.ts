@@ -102,6 +102,11 @@ export class RawCursor implements AsyncDisposable {
     return this.#first === null && this.#id.isZero();
   }
 
+  /** Bytes of the documents that came with the opening and were not handed out yet; 0 when there are none. */
+  get firstBytes(): number {
+    return this.#first?.bytes.length ?? 0;
+  }
+
   /** The next batch; an empty one from a tailable cursor that has waited in vain. */
   async next(options: { readonly batchSize?: number; readonly maxTimeMS?: number } = {}): Promise<RawBatch> {
     const first = this.#first;

@@ -3,7 +3,7 @@ import { listSnapshots } from '../blockstore/snapshots.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromTimestamp } from '../mongo/positions.ts';
 import { errorKind, LifeboatError } from '../shared/errors.ts';
-import type { BackupStatus, MemberStatus, Problem, Progress, SnapshotSummary } from '../shared/messages.ts';
+import type { BackupStatus, MemberStatus, Phase, Problem, Progress, SnapshotSummary } from '../shared/messages.ts';
 import { compareOptimes } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import { daemonState } from '../stores/daemons.ts';
@@ -53,10 +53,11 @@ export function statusOf(
     deployment: record._id,
     kind: record.kind,
     phase: record.phase,
+    since: record.phaseSince.toISOString(),
     members: members.map(memberStatusOf),
     lastSnapshot: snapshots.at(-1) ?? null,
     restorable: snapshots.map(({ optime }) => ({ from: optime, to: optime })),
-    problem: record.problem === null ? null : problemOf(record.problem),
+    problem: record.problem === null ? oldestWarning(record.phase, members) : problemOf(record.problem),
   };
 }
 
@@ -85,18 +86,28 @@ function memberStatusOf(member: MemberRecord): MemberStatus {
     lagSeconds: lagSeconds(member),
     daemon: member.owner.daemon,
     progress: member.progress === null ? null : progressOf(member.progress),
+    alongside: member.progress === null ? [] : (member.alongside ?? []).map(progressOf),
   };
 }
 
-/** Whole seconds of the source's own clock between the newest optime seen on it and what is applied. */
-function lagSeconds({ seen, head }: MemberRecord): number | null {
+/** Whole seconds of the source's own clock between the newest optime seen on it and what is applied; null while either is unknown. */
+export function lagSeconds({ seen, head }: MemberRecord): number | null {
   if (seen === null || head === null) return null;
   const [newest, applied] = [fromTimestamp(seen.position.ts), fromTimestamp(head.appliedThrough.ts)];
   return compareOptimes(newest, applied) <= 0 ? 0 : newest.t - applied.t;
 }
 
-function progressOf({ stage, done, total, unit, perSecond, etaSeconds }: Progress): Progress {
-  return { stage, done, total, unit, perSecond, etaSeconds };
+function progressOf({ stage, done, total, unit, perSecond, etaSeconds, limitPerSecond }: Progress): Progress {
+  const limited = limitPerSecond === undefined ? {} : { limitPerSecond };
+  return { stage, done, total, unit, perSecond, etaSeconds, ...limited };
+}
+
+/** The warning that has been there for longest. A backup that is over, or begins anew, has none. */
+function oldestWarning(phase: Phase, members: readonly MemberRecord[]): Problem | null {
+  if (phase === 'stopped' || phase === 'resync-needed') return null;
+  const all = members.flatMap(({ warnings }) => warnings);
+  const [oldest] = all.toSorted((a, b) => a.since.getTime() - b.since.getTime());
+  return oldest ? { ...problemOf(oldest), warning: true } : null;
 }
 
 function problemOf({ code, message, fix, since }: StoredProblem): Problem {

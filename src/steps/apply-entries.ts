@@ -8,11 +8,14 @@ import { keepEntriesFrom, type KeptSnapshot } from '../oplogstore/keep.ts';
 import { removeApplied } from '../oplogstore/removal.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
+import { Meter } from '../shared/meter.ts';
 import type { Position } from '../shared/optime.ts';
+import { Pace, secondsLeft } from '../shared/pace.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
 import type { StoredPosition } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
+import { unloadedHead } from './unloaded-head.ts';
 
 export interface ApplyParts {
   readonly stores: Stores;
@@ -36,7 +39,7 @@ export interface ApplyRequest {
 
 export interface ApplyResult {
   readonly position: HeadPosition;
-  /** Every stored entry (up to `until`) is applied. */
+  /** The head stands at or behind `until`; without that, every entry that was stored is applied. */
   readonly caughtUp: boolean;
 }
 
@@ -48,14 +51,15 @@ const REMOVE_MS = 10_000;
 
 /**
  * Applies entries for about `maxMs`. While the head is `catching-up` nothing behind the stop point is applied.
- * @throws LifeboatError `UnknownEntry`, `EntryNotSupported`, `Diverged`, `EntriesMissing`, `EntriesDamaged`, `FenceLost`;
- *   `HeadLost`, `HeadInconsistent`, `DiskFull`, `StoreUnavailable` (retryable)
+ * @throws LifeboatError `UnknownEntry`, `EntryNotSupported`, `Diverged`, `EntriesMissing`, `EntriesDamaged`, `FenceLost`,
+ *   `IndexBuildFailed`; `HeadMissing`, `HeadUnfinished` (see unloadedHead); `HeadLost`, `HeadStrained`, `DiskFull`,
+ *   `StoreUnavailable` (retryable)
  */
 export async function applyEntries(ctx: StepContext, parts: ApplyParts, request: ApplyRequest): Promise<ApplyResult> {
   const run = new ApplyRun(ctx, parts, request);
-  await readMember(parts.stores, parts.fence);
+  const { sync } = await readMember(parts.stores, parts.fence);
   try {
-    return await run.go();
+    return await run.go(() => unloadedHead(parts.fence, sync));
   } finally {
     run.end();
   }
@@ -71,8 +75,10 @@ class ApplyRun {
   readonly #signal: AbortSignal;
   readonly #over = new AbortController();
   readonly #timer: NodeJS.Timeout;
-  readonly #beganAt = performance.now();
-  #entries = 0;
+  readonly #meter: Meter;
+  /** Seconds of the source's own time that are gone through: what is left of them tells when the head is there. */
+  readonly #sourceTime = new Pace(() => performance.now());
+  #sourceAt: number;
   #toldAt = 0;
   #removedAt = Date.now();
 
@@ -81,6 +87,8 @@ class ApplyRun {
     this.#parts = parts;
     this.#attempt = parts.head.attempt('apply');
     const { stage, position } = parts.head.state();
+    this.#meter = new Meter(stage === 'consistent' ? 'apply' : 'catch-up', 'entries', null);
+    this.#sourceAt = position?.appliedThrough.ts.t ?? 0;
     this.#until = until ?? (stage === 'consistent' ? undefined : (position?.inconsistentUntil ?? undefined));
     this.#deadline = Date.now() + maxMs;
     this.#timer = setTimeout(() => this.#over.abort(), maxMs);
@@ -91,15 +99,24 @@ class ApplyRun {
     clearTimeout(this.#timer);
   }
 
-  async go(): Promise<ApplyResult> {
+  /** @param unloaded what is to be raised of a head that holds nothing */
+  async go(unloaded: () => LifeboatError): Promise<ApplyResult> {
     const { arrivals } = this.#parts;
+    // Asked in a turn: a head that was opened anew may have lost its directory since its state was last told.
+    const isLoaded = await this.#withinTime(() =>
+      this.#attempt.turn((head) => Promise.resolve(head.record.position !== null), this.#signal),
+    );
+    if (isLoaded === false || this.#parts.head.state().position === null) throw unloaded();
     for (;;) {
       this.#ctx.signal.throwIfAborted();
       const { rung } = arrivals;
       const caughtUp = await this.#withinTime(() => this.#applyStored());
       const isOver = this.#isDone() || Date.now() >= this.#deadline;
       await this.#tell(isOver);
-      if (isOver) return { position: this.#position(), caughtUp: caughtUp ?? false };
+      if (isOver) {
+        const reachedAll = this.#until ? this.#isDone() : (caughtUp ?? false);
+        return { position: this.#position(), caughtUp: reachedAll };
+      }
       if (caughtUp) await arrivals.wait(this.#ctx.signal, Math.min(LOOK_MS, this.#deadline - Date.now()), rung);
     }
   }
@@ -137,13 +154,16 @@ class ApplyRun {
     );
     if (reached(this.#position().appliedThrough, end)) return true;
     for await (const { bytes } of readEntries(stores, fence.incarnation, from, this.#signal)) {
+      let applied = 0;
       await this.#attempt.turn(async (head) => {
         const applier = this.#attempt.applier(head);
         const before = applier.entries;
-        await applier.run(bytes, this.#until);
-        this.#entries += applier.entries - before;
+        // Not when this slice of time is over: a build that takes longer would never end.
+        await applier.run(bytes, this.#until, this.#ctx.signal);
+        applied = applier.entries - before;
       }, this.#signal);
-      this.#report();
+      this.#ctx.count?.('entriesApplied', applied);
+      this.#report(applied, end);
       if (this.#isDone()) return true;
       this.#signal.throwIfAborted();
       await this.#tell(false);
@@ -151,16 +171,14 @@ class ApplyRun {
     return true;
   }
 
-  #report(): void {
-    const seconds = (performance.now() - this.#beganAt) / 1000;
-    this.#ctx.report({
-      stage: this.#parts.head.state().stage === 'consistent' ? 'apply' : 'catch-up',
-      done: this.#entries,
-      total: null,
-      unit: 'entries',
-      perSecond: seconds > 0 ? Math.round(this.#entries / seconds) : null,
-      etaSeconds: null,
-    });
+  /** @param end what is stored, to be caught up with while there is no stop point before it */
+  #report(entries: number, end: Position): void {
+    const { t } = this.#position().appliedThrough.ts;
+    this.#sourceTime.add(Math.max(0, t - this.#sourceAt));
+    this.#sourceAt = t;
+    const target = this.#until ?? end;
+    const etaSeconds = secondsLeft(target.ts.t - t, this.#sourceTime.perSecond());
+    this.#ctx.report({ ...this.#meter.add(entries), etaSeconds });
   }
 
   /** Makes the position durable, tells the status of it, and removes entries, each now and then. */

@@ -9,10 +9,14 @@ import { replyValues, succeeded } from '../head/socket.ts';
 import { makeViews } from '../head/views.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { namespaceRule } from '../source/namespaces.ts';
+import type { Progress } from '../shared/messages.ts';
+import { Meter } from '../shared/meter.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import type { SyncCollectionRecord, SyncPlan } from '../stores/records.ts';
 import { listCollectionsToBuild, type SyncListing } from '../syncstore/collections.ts';
+import type { SliceHeader } from '../syncstore/chain.ts';
 import { readChain, readSlice } from '../syncstore/slices.ts';
 import type { StepContext } from './context.ts';
 
@@ -38,13 +42,15 @@ export async function buildHead(
 ): Promise<{ readonly finished: boolean }> {
   const deadline = Date.now() + maxMs;
   const attempt = parts.head.attempt('build');
+  const headers: SliceHeaders = new Map();
+  const tally = new LoadTally();
   for (;;) {
     if (parts.head.state().stage !== 'loading') return { finished: true };
     const { sync, source } = await readMember(parts.stores, parts.fence);
     if (sync && sync.stage !== 'list') {
       const listing = await listCollectionsToBuild(parts.stores, parts.fence.incarnation);
       await attempt.turn((head) => prepare(head, listing, source.featureCompatibilityVersion), ctx.signal);
-      const loader = new Loader(ctx, parts, attempt, listing, deadline);
+      const loader = new Loader(ctx, parts, { attempt, listing, deadline, headers, tally });
       await loader.load();
       if (sync.stop && loader.isComplete) {
         await attempt.turn((head) => becomeLoaded(head, listing, sync), ctx.signal);
@@ -91,23 +97,36 @@ function uuidOf({ buffer }: Binary): string {
   return Buffer.from(buffer).toString('hex');
 }
 
+/** Headers of the slices of collections under way, by UUID in hex: there may be many, and each round asks for them. */
+type SliceHeaders = Map<string, SliceHeader[]>;
+
+interface Loading {
+  readonly attempt: HeadAttempt;
+  readonly listing: SyncListing;
+  readonly deadline: number;
+  readonly headers: SliceHeaders;
+  readonly tally: LoadTally;
+}
+
 class Loader {
   readonly #ctx: StepContext;
   readonly #parts: BuildParts;
   readonly #attempt: HeadAttempt;
   readonly #listing: SyncListing;
   readonly #deadline: number;
+  readonly #headers: SliceHeaders;
+  readonly #tally: LoadTally;
   #loads = new Map<string, LoadProgress>();
-  #bytes = 0;
   #complete = true;
-  readonly #beganAt = performance.now();
 
-  constructor(ctx: StepContext, parts: BuildParts, attempt: HeadAttempt, listing: SyncListing, deadline: number) {
+  constructor(ctx: StepContext, parts: BuildParts, { attempt, listing, deadline, headers, tally }: Loading) {
     this.#ctx = ctx;
     this.#parts = parts;
     this.#attempt = attempt;
     this.#listing = listing;
     this.#deadline = deadline;
+    this.#headers = headers;
+    this.#tally = tally;
   }
 
   /** Whether every slice of every collection was loaded. */
@@ -125,6 +144,11 @@ class Loader {
       .filter(({ state }) => state === 'pending')
       .sort((a, b) => (uuidOf(a._id.uuid) < uuidOf(b._id.uuid) ? -1 : 1));
     if (pending.length > 0) this.#complete = false;
+    else this.#tally.allStored(done.reduce((sum, { bytes }) => sum + bytes, 0));
+    for (const { _id, bytes } of done) {
+      const uuid = uuidOf(_id.uuid);
+      if (this.#loads.get(uuid)?.complete) this.#tally.found(uuid, bytes);
+    }
     for (const collection of [...done, ...pending.slice(0, PENDING_AT_ONCE)]) {
       if (Date.now() > this.#deadline) this.#complete = false;
       else if (!(await this.#loadCollection(collection))) this.#complete = false;
@@ -137,9 +161,13 @@ class Loader {
     const uuid = uuidOf(collection._id.uuid);
     const progress = this.#loads.get(uuid);
     if (progress?.complete) return true;
-    const { slices, complete } = await readChain(stores, fence.incarnation, collection._id.uuid);
+    const known = this.#headers.get(uuid) ?? [];
+    this.#headers.set(uuid, known);
+    const { slices, complete } = await readChain(stores, fence.incarnation, collection._id.uuid, known);
+    if (complete) this.#headers.delete(uuid);
     const [first] = slices;
-    // A collection that has no slices has no documents to load: it was done without any.
+    refuseLostSlices(collection, slices);
+    // Without slices it is still to be copied, or one of which no documents are in a backup.
     if (!first) return collection.state === 'done';
     const isSameChain = progress?.chain === first.id.seq;
     if (progress && !isSameChain) {
@@ -147,6 +175,10 @@ class Loader {
     }
     const from = isSameChain ? progress.next : first.id.seq;
     const waiting = slices.filter(({ id }) => id.seq >= from);
+    this.#tally.found(
+      uuid,
+      slices.reduce((sum, { id, rawBytes }) => (id.seq < from ? sum + rawBytes : sum), 0),
+    );
     let ahead = waiting[0] && readSlice(stores, waiting[0]);
     for (const [index, slice] of waiting.entries()) {
       // Read the next one while the head loads this one; whoever waits for it learns of its failure.
@@ -177,17 +209,38 @@ class Loader {
       await writeLoad(head.socket, uuid, progress);
     }, this.#ctx.signal);
     this.#loads.set(uuid, progress);
-    this.#bytes += bytes.length;
-    const seconds = (performance.now() - this.#beganAt) / 1000;
-    this.#ctx.report({
-      stage: 'load',
-      done: this.#bytes,
-      total: null,
-      unit: 'bytes',
-      perSecond: seconds > 0 ? Math.round(this.#bytes / seconds) : null,
-      etaSeconds: null,
-    });
+    this.#ctx.report(this.#tally.loaded(bytes.length));
   }
+}
+
+/** What is loaded of the slices. While collections are still being copied nobody knows how much it will be. */
+class LoadTally {
+  readonly #meter = new Meter('load', 'bytes', null);
+  readonly #found = new Set<string>();
+
+  /** Counts, once for each collection, what an earlier run had loaded of it. */
+  found(uuid: string, bytes: number): void {
+    if (this.#found.has(uuid)) return;
+    this.#found.add(uuid);
+    this.#meter.skip(bytes);
+  }
+
+  loaded(bytes: number): Progress {
+    return this.#meter.add(bytes);
+  }
+
+  allStored(bytes: number): void {
+    this.#meter.total = bytes;
+  }
+}
+
+/** What was copied is recorded with how much it was: slices that are gone from the end, or all, must not go unnoticed. */
+function refuseLostSlices({ db, name, state, documents }: SyncCollectionRecord, slices: readonly SliceHeader[]): void {
+  if (state !== 'done' || (slices.length === 0 && namespaceRule(db, name) !== 'copy')) return;
+  const stored = slices.reduce((sum, slice) => sum + slice.documents, 0);
+  if (slices.length > 0 && stored >= documents) return;
+  const message = `${db}.${name}: ${documents} documents were copied, and its slices hold ${stored}`;
+  throw new LifeboatError('SliceMissing', message);
 }
 
 /** All documents are in: from here on entries are applied. */

@@ -11,6 +11,7 @@ import { CollectionReader, type CollectionReading, type Piece } from '../source/
 import type { PinnedMember } from '../source/connect.ts';
 import { copyIdentity, readFrom, tokenHolds } from '../source/copy-identity.ts';
 import { readFailure } from '../source/failures.ts';
+import type { ReadPace } from '../source/read-pace.ts';
 import type { SharedMember } from '../source/pinning.ts';
 import { settledPosition } from '../source/positions.ts';
 import { storeBytes } from '../stores/bytes.ts';
@@ -30,6 +31,7 @@ export interface Copying {
   readonly beginApplying: Optime;
   readonly sliceBytes: number;
   readonly budget: ByteBudget;
+  readonly pace: ReadPace;
   /** Ends everything at once. */
   readonly signal: AbortSignal;
   /** True when no further slice is to be begun. */
@@ -170,10 +172,11 @@ async function openReader(
   chain: Chain,
   member: PinnedMember,
 ): Promise<Opened | 'dropped'> {
-  const { beginApplying, sliceBytes, signal } = copying;
+  const { beginApplying, sliceBytes, pace, timeIsUp, signal } = copying;
   const { host, client } = member;
   const afterClusterTime = toTimestamp(beginApplying);
-  const reading = { client, db, uuid: _id.uuid, afterClusterTime, pieceBytes: sliceBytes, signal };
+  const from = { client, db, uuid: _id.uuid, afterClusterTime };
+  const reading = { ...from, pieceBytes: sliceBytes, pace, cutShort: timeIsUp, signal };
   // A token is judged by what the member is now; where there is none, what it was before does for the new ones.
   const copy = chain.slices.length > 0 ? await copyIdentity(client) : member.copy;
   const points = resumePoints(chain, (token) => tokenHolds(token, host, copy));

@@ -5,7 +5,9 @@ import { run } from '../mongo/commands.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { ByteBudget } from '../shared/budget.ts';
+import { Crew } from '../shared/crew.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { Meter } from '../shared/meter.ts';
 import { compareOptimes, type Position } from '../shared/optime.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
 import { sourceBytes } from '../source/listing.ts';
@@ -29,8 +31,11 @@ export interface CopySourceParts {
   readonly stores: Stores;
   readonly source: Source;
   readonly fence: MemberFence;
-  /** How many collections are copied at a time, and how many slices are in memory, about: read, and not stored yet. */
-  readonly slicesInFlight: number;
+  /**
+   * How many collections are copied at a time, and how many slices are in memory, about: read, and not stored yet. A
+   * number, or what tells the number that holds now: it is asked about once a second.
+   */
+  readonly slicesInFlight: number | (() => Promise<number>);
   /** Raw BSON in one slice, about; 10 MB when left out. */
   readonly sliceBytes?: number;
 }
@@ -47,6 +52,9 @@ const SLICE_BYTES = 10 * 1024 * 1024;
 
 /** How often the claim is looked at, in milliseconds. */
 const FENCE_CHECK_MS = 2_000;
+
+/** How soon another number of slices in flight takes effect, in milliseconds. */
+const RESIZE_MS = 1_000;
 
 /** How often a stop point is looked for, and the pause in between, in milliseconds. */
 const STOP_ATTEMPTS = 5;
@@ -84,7 +92,7 @@ export async function copySource(
   try {
     const tally = await beginTally(ctx, parts, (await member.get()).client);
     const copying = copyingOf(parts, plan, { member, signal, maxMs, tally });
-    await copyPending(copying, parts, failed);
+    await copyPending(copying, { slicesInFlight: slicesInFlightOf(parts), tick: tally.limitChanged }, failed);
     const left = await pendingCollections(stores, fence.incarnation);
     if (left.length === 0) await planCopied(stores, fence, toStoredPosition(await stopOf(source, member, signal)));
     return { finished: left.length === 0, ...tally.result() };
@@ -116,7 +124,7 @@ interface Run {
 }
 
 function copyingOf(parts: CopySourceParts, plan: SyncPlan, { member, signal, maxMs, tally }: Run): Copying {
-  const { stores, fence, slicesInFlight, sliceBytes = SLICE_BYTES } = parts;
+  const { stores, source, fence, sliceBytes = SLICE_BYTES } = parts;
   const end = Date.now() + maxMs;
   let checkAt = Date.now() + FENCE_CHECK_MS;
   return {
@@ -126,7 +134,8 @@ function copyingOf(parts: CopySourceParts, plan: SyncPlan, { member, signal, max
     member,
     beginApplying: fromStoredPosition(plan.beginApplying).ts,
     sliceBytes,
-    budget: new ByteBudget(slicesInFlight * sliceBytes),
+    budget: new ByteBudget(sliceBytes),
+    pace: source.pace,
     signal,
     timeIsUp: () => Date.now() >= end,
     async checkFence() {
@@ -139,13 +148,17 @@ function copyingOf(parts: CopySourceParts, plan: SyncPlan, { member, signal, max
   };
 }
 
+function slicesInFlightOf({ slicesInFlight }: CopySourceParts): () => Promise<number> {
+  return typeof slicesInFlight === 'number' ? () => Promise.resolve(slicesInFlight) : slicesInFlight;
+}
+
 /** Several workers take one collection after the other. */
 async function copyPending(
   copying: Copying,
-  { slicesInFlight }: CopySourceParts,
+  { slicesInFlight, tick }: { readonly slicesInFlight: () => Promise<number>; readonly tick: () => void },
   failed: AbortController,
 ): Promise<void> {
-  const { stores, incarnation } = copying;
+  const { stores, incarnation, budget, sliceBytes, signal } = copying;
   const pending = await pendingCollections(stores, incarnation);
   const begun = await collectionsWithSlices(
     stores,
@@ -159,24 +172,35 @@ async function copyPending(
     outcomes = [];
     if (saving.length > 0) await saveOutcomes(stores, incarnation, saving);
   };
-  const work = async (): Promise<void> => {
-    for (const collection of queue) {
-      if (copying.timeIsUp() || copying.signal.aborted) return;
+  const copyNext = async (): Promise<boolean> => {
+    const { value: collection } = queue.next();
+    if (!collection || copying.timeIsUp() || signal.aborted) return false;
+    try {
       const outcome = await copyCollection(copying, collection, hasBegun(begun, collection));
       if (outcome) outcomes.push(outcome);
       if (outcomes.length >= OUTCOMES) await save();
-    }
-  };
-  const workers = Array.from({ length: slicesInFlight }, async () => {
-    try {
-      await work();
+      return true;
     } catch (error) {
       failed.abort(error);
+      return false;
     }
-  });
-  await Promise.all(workers);
-  if (!copying.signal.aborted) await save();
-  copying.signal.throwIfAborted();
+  };
+  const crew = new Crew(copyNext);
+  const resize = async (): Promise<void> => {
+    const slices = await slicesInFlight();
+    budget.setBound(slices * sliceBytes);
+    crew.resize(slices);
+    tick();
+  };
+  await resize();
+  const resizing = setInterval(() => void resize().catch((error: unknown) => failed.abort(error)), RESIZE_MS);
+  try {
+    await crew.ended();
+  } finally {
+    clearInterval(resizing);
+  }
+  if (!signal.aborted) await save();
+  signal.throwIfAborted();
 }
 
 function hasBegun(begun: ReadonlySet<string>, { _id }: CollectionToCopy): boolean {
@@ -210,31 +234,35 @@ async function newestOfPrimary(source: Source, signal: AbortSignal): Promise<Pos
 
 interface Tally {
   readonly stored: (bytes: number) => void;
+  /** Shows the limit of the reading again if it is another one than was shown last. */
+  readonly limitChanged: () => void;
   readonly result: () => Pick<CopyResult, 'slicesStored' | 'bytesStored'>;
 }
 
 /** Counts what is stored and reports it as part of what the source holds. */
-async function beginTally(ctx: StepContext, { stores, fence }: CopySourceParts, client: MongoClient): Promise<Tally> {
+async function beginTally(ctx: StepContext, parts: CopySourceParts, client: MongoClient): Promise<Tally> {
+  const { stores, source, fence } = parts;
   const before = await bytesInSlices(stores, fence.incarnation);
   const total = await sourceBytes(client, ctx.signal);
-  const began = Date.now();
+  const meter = new Meter('copy', 'bytes', total, { done: before });
   let slicesStored = 0;
   let bytesStored = 0;
+  let limit: number | null = null;
+  const report = (): void => {
+    limit = source.pace.perSecond;
+    ctx.report({ ...meter.now(), ...(limit === null ? {} : { limitPerSecond: limit }) });
+  };
   return {
     stored: (bytes) => {
       slicesStored += 1;
       bytesStored += bytes;
-      const done = before + bytesStored;
-      const perSecond = Math.round((bytesStored * 1000) / Math.max(1, Date.now() - began));
-      const left = Math.max(0, total - done);
-      ctx.report({
-        stage: 'copying',
-        done,
-        total: Math.max(total, done),
-        unit: 'bytes',
-        perSecond,
-        etaSeconds: perSecond > 0 ? Math.round(left / perSecond) : null,
-      });
+      ctx.count?.('slicesStored', 1);
+      ctx.count?.('documentBytesRead', bytes);
+      meter.add(bytes);
+      report();
+    },
+    limitChanged: () => {
+      if (limit !== source.pace.perSecond) report();
     },
     result: () => ({ slicesStored, bytesStored }),
   };

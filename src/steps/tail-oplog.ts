@@ -3,9 +3,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import type { Arrivals } from '../oplogstore/arrivals.ts';
-import { CHAIN_START, endOfChain } from '../oplogstore/batches.ts';
+import { CHAIN_START, endOfChain, type NewBatch } from '../oplogstore/batches.ts';
 import { BATCH_BYTES, ChainExtended, EntryWriter } from '../oplogstore/writer.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
+import { Meter } from '../shared/meter.ts';
 import { compareOptimes, type Position } from '../shared/optime.ts';
 import { untilAborted } from '../shared/signals.ts';
 import { requireRecordedSet, type PinnedMember, type Source } from '../source/connect.ts';
@@ -14,7 +15,9 @@ import { CursorEnded, OplogReader, withoutFirst } from '../source/oplog-reader.t
 import { lastWrite } from '../source/positions.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
+import type { StoredProblem } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
+import { noteOplog, OPLOG_LOOK_MS } from './watch-oplog.ts';
 
 export interface TailOplogParts {
   readonly stores: Stores;
@@ -22,6 +25,8 @@ export interface TailOplogParts {
   readonly fence: MemberFence;
   /** Rung after each stored batch. */
   readonly arrivals: Arrivals;
+  /** How far back the oplog is to reach at least, in milliseconds; without it that is not watched. */
+  readonly minOplogWindowMs?: number;
 }
 
 export interface TailResult {
@@ -29,6 +34,8 @@ export interface TailResult {
   readonly through: Position | null;
   /** How many this run stored. */
   readonly entries: number;
+  /** All warnings of the member after the oplog was last looked at; undefined when it was not. */
+  readonly warnings: readonly StoredProblem[] | undefined;
 }
 
 /** How long the source is asked to wait for a new entry, in milliseconds. */
@@ -62,14 +69,19 @@ export async function tailOplog(
   const { sync } = record;
   if (!sync) throw new LifeboatError('Internal', `${fence.key} has no plan that says where its entries begin`);
   let entries = 0;
+  const meter = new Meter('follow', 'entries', null);
   const following: Following = {
     ctx,
     parts,
     begin: fromStoredPosition(sync.beginFetching),
     endAt: Date.now() + maxMs,
     seen: new Seen(parts, ctx.signal),
-    stored: (count) => {
-      entries += count;
+    extent: new ExtentNotes(ctx, parts),
+    stored: (batch) => {
+      entries += batch.entries;
+      ctx.report(meter.add(batch.entries));
+      ctx.count?.('entriesStored', batch.entries);
+      ctx.count?.('oplogBytesRead', batch.bytes.length);
       arrivals.notify();
     },
   };
@@ -77,7 +89,7 @@ export async function tailOplog(
     const before = entries;
     try {
       await followOnce(following);
-      return { through: await endOfChain(stores, fence.incarnation), entries };
+      return { through: await endOfChain(stores, fence.incarnation), entries, warnings: following.extent.warnings };
     } catch (error) {
       ctx.signal.throwIfAborted();
       failures = entries > before ? 1 : failures + 1;
@@ -93,7 +105,8 @@ interface Following {
   readonly begin: Position;
   readonly endAt: number;
   readonly seen: Seen;
-  readonly stored: (entries: number) => void;
+  readonly extent: ExtentNotes;
+  readonly stored: (batch: NewBatch) => void;
 }
 
 /** Settles when following can be tried again; throws what no further try will mend. */
@@ -129,10 +142,10 @@ async function followOnce(following: Following): Promise<void> {
       incarnation,
       epoch,
       after: end ?? CHAIN_START,
-      stored: ({ entries }) => stored(entries),
+      stored,
     });
     try {
-      await pump(following, member, reader, writer, end !== null);
+      await pump(following, member, reader, writer, end);
     } finally {
       // What was read before reading failed is as good as any: it is stored, unless all is to end at once.
       await untilAborted(
@@ -185,15 +198,16 @@ async function openOn(source: Source, member: PinnedMember, from: Position, sign
   }
 }
 
-/** Moves runs from the reader to the writer. `overlap`: the first entry is stored already. */
+/** Moves runs from the reader to the writer. `end`: the first entry, if it is stored already. */
 async function pump(
-  { ctx, seen, endAt }: Following,
+  { ctx, begin, seen, extent, endAt }: Following,
   member: PinnedMember,
   reader: OplogReader,
   writer: EntryWriter,
-  overlap: boolean,
+  end: Position | null,
 ): Promise<void> {
-  for (let begun = !overlap; Date.now() < endAt || !begun;) {
+  let read = end ?? begin;
+  for (let begun = end === null; Date.now() < endAt || !begun;) {
     ctx.signal.throwIfAborted();
     await untilAborted(writer.room(), ctx.signal);
     const askedAt = Date.now();
@@ -201,7 +215,9 @@ async function pump(
     const fresh = run && !begun ? withoutFirst(run) : run;
     if (run) begun = true;
     if (fresh) writer.add(fresh);
+    read = fresh?.last ?? read;
     await seen.note(member, fresh?.last);
+    await extent.note(member, read);
     const pause = PACE_MS - (Date.now() - askedAt);
     if (run && run.bytes.length < TRICKLE_BYTES && pause > 0) await delay(pause, undefined, { signal: ctx.signal });
   }
@@ -234,5 +250,33 @@ class Seen {
 
   #advance(position: Position | undefined): void {
     if (position && (!this.#newest || compareOptimes(position.ts, this.#newest.ts) > 0)) this.#newest = position;
+  }
+}
+
+/** How far back the oplog reaches, noted every minute. */
+class ExtentNotes {
+  readonly #ctx: StepContext;
+  readonly #parts: TailOplogParts;
+  #noteAt = 0;
+  warnings: readonly StoredProblem[] | undefined;
+
+  constructor(ctx: StepContext, parts: TailOplogParts) {
+    this.#ctx = ctx;
+    this.#parts = parts;
+  }
+
+  /** A look that fails is no reason not to read on: what ails the member shows in the reading itself. */
+  async note(member: PinnedMember, read: Position): Promise<void> {
+    const { minOplogWindowMs: leastMs, stores, fence } = this.#parts;
+    if (leastMs === undefined || Date.now() < this.#noteAt) return;
+    this.#noteAt = Date.now() + OPLOG_LOOK_MS;
+    const { signal, logger } = this.#ctx;
+    try {
+      this.warnings = (await noteOplog({ stores, fence, leastMs }, member, read.ts, signal)) ?? this.warnings;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isLifeboatError(error, 'FenceLost')) throw error;
+      logger.debug({ code: isLifeboatError(error) ? error.code : undefined }, 'the oplog could not be looked at');
+    }
   }
 }

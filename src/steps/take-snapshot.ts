@@ -94,7 +94,7 @@ async function cutAndCommit(
     snapshot: id,
     lease: lease.number,
     parent,
-    signal: AbortSignal.any([ctx.signal, lease.signal]),
+    signal: AbortSignal.any([ctx.signal, lease.signal, locked.signal]),
     report: (progress) => ctx.report(progress),
   });
   const manifest: ManifestRecord = {
@@ -119,6 +119,9 @@ async function cutAndCommit(
   }
   await commitManifest(stores, lease, fence, manifest);
   const { newBlocks, newStoredBytes, reusedBlocks } = cut;
+  ctx.count?.('blocksNew', newBlocks);
+  ctx.count?.('blocksReused', reusedBlocks);
+  ctx.count?.('blockBytesStored', newStoredBytes);
   ctx.logger.info(
     { snapshot: id, newBlocks, newStoredBytes, reusedBlocks, durationMs: manifest.durationMs },
     'snapshot committed',

@@ -2,7 +2,7 @@
 import { BLOCKS_AT_ONCE, readBlocks, READS_IN_FLIGHT } from '../blockstore/read-blocks.ts';
 import { TaskGroup } from '../blockstore/gate.ts';
 import { checkedRuns, placesOf, readManifest, type BlockPlace } from '../blockstore/manifest.ts';
-import { Meter } from '../blockstore/rate.ts';
+import { Meter } from '../shared/meter.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { VerifyResult } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';

@@ -80,6 +80,8 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
                   head: null,
                   seen: null,
                   progress: null,
+                  oplog: null,
+                  warnings: [],
                 }
               : // Of the new owner's head nothing is known yet.
                 moves
@@ -156,6 +158,8 @@ export async function createMember(stores: Stores, member: NewMember): Promise<M
     head: null,
     seen: null,
     progress: null,
+    oplog: null,
+    warnings: [],
   };
   try {
     await stores.members.insertOne(record);
@@ -210,7 +214,14 @@ export async function claimDaemon(stores: Stores, claimant: string, requested?: 
   return placed(requested, null);
 }
 
-function placed(daemon: string, member: MemberClaim | null): Claim {
+/** The daemon that owns a deployment, or undefined while none does. @throws LifeboatError `StoreUnavailable` */
+export async function ownerOf(stores: Stores, deployment: string): Promise<string | undefined> {
+  const record = await storing(`looking for the owner of ${deployment}`, () => stores.members.findOne({ deployment }));
+  return record?.owner.daemon;
+}
+
+/** A claim that raises nothing. */
+export function placed(daemon: string, member: MemberClaim | null): Claim {
   return { daemon, taskQueue: daemonTaskQueue(daemon), member };
 }
 

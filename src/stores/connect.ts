@@ -9,7 +9,7 @@ import {
   type Db,
   type ObjectId,
 } from 'mongodb';
-import { castConnectError, castDriverError } from '../mongo/errors.ts';
+import { castDriverError, explainConnectError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type {
   BatchRecord,
@@ -53,6 +53,8 @@ export interface Stores {
   readonly sliceParts: Collection<PartRecord>;
   readonly batches: Collection<BatchRecord>;
   readonly batchParts: Collection<PartRecord>;
+  /** Blockstore, sync store and oplog store. */
+  readonly databases: readonly Db[];
   /** `replicaSetId`s of the sets that hold the stores, hex, to refuse a store on the source's own set. */
   readonly replicaSetIds: readonly string[];
   /**
@@ -101,14 +103,15 @@ async function dial(uri: string, appName: string): Promise<MongoClient> {
   try {
     return await client.connect();
   } catch (error) {
+    const cast = await explainConnectError(error, client, 'store', CONNECTING);
     await client.close();
-    throw castConnectError(error, 'store', CONNECTING);
+    throw cast;
   }
 }
 
 /**
  * Opens the stores, checks that each is on a replica set and makes their indexes.
- * @throws LifeboatError `StoreBadUri`, `StoreAuthFailed`, `StoreUnavailable` or `StoreNotReplicaSet`
+ * @throws LifeboatError `StoreBadUri`, `StoreAuthFailed`, `StoreTlsFailed`, `StoreUnavailable` or `StoreNotReplicaSet`
  */
 export async function openStores(uris: StoreUris, appName = 'lifeboat'): Promise<Stores> {
   const clients = new Map<string, MongoClient>();
@@ -162,6 +165,7 @@ function collections(
     sliceParts: sync.collection('sliceParts'),
     batches: oplog.collection('batches'),
     batchParts: oplog.collection('batchParts'),
+    databases: [state, sync, oplog],
     replicaSetIds,
     async now() {
       try {

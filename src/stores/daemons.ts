@@ -120,6 +120,11 @@ export function isGone(
   return now.getTime() - from > afterMs;
 }
 
+/** All daemons that ever ran here, by their ids. */
+export async function listDaemons(stores: Stores): Promise<DaemonRecord[]> {
+  return writing('listing the daemons', () => stores.daemons.find({}).sort({ _id: 1 }).toArray());
+}
+
 async function writing<T>(what: string, run: () => Promise<T>): Promise<T> {
   try {
     return await run();

@@ -101,6 +101,22 @@ export interface MemberRecord {
   /** The newest majority optime seen on the source, and when. */
   readonly seen: { readonly position: StoredPosition; readonly at: Date } | null;
   readonly progress: (Progress & { readonly at: Date }) | null;
+  /** What runs at the same time as `progress`: a head is loaded while its source is still being copied. */
+  readonly alongside?: readonly Progress[];
+  /** The oplog of the source, looked at every minute, also while the backup is paused. */
+  readonly oplog: {
+    /** The member that was asked. */
+    readonly host: string;
+    readonly oldest: Timestamp;
+    readonly newest: Timestamp;
+    /** What it holds, or will once it is full. */
+    readonly windowSeconds: number;
+    /** Until entries that are not stored yet are cut off; negative when some are. */
+    readonly leftSeconds: number;
+    readonly at: Date;
+  } | null;
+  /** What stops nothing yet, one of each code; what is no longer so is taken away. */
+  readonly warnings: readonly StoredProblem[];
 }
 
 /** A member of the source, and which copy of the data it held for how long (src/source/copy-identity.ts). */
@@ -167,6 +183,12 @@ export interface LeaseRecord {
 export interface CounterRecord {
   readonly _id: string;
   readonly value: number;
+}
+
+/** `probes`, in each of the three databases: that a majority takes writes was last seen then. */
+export interface ProbeRecord {
+  readonly _id: 'preflight';
+  readonly at: Date;
 }
 
 // ---- blockstore database: blocks and manifests ------------------------------------------------------------------

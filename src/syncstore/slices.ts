@@ -23,15 +23,25 @@ const HEADER = {
   'bytes.storedBytes': 1,
 } as const;
 
-/** All slices of one collection that can be loaded, as far as they are stored. */
-export async function readChain(stores: Stores, incarnation: ObjectId, uuid: Binary): Promise<Chain> {
+/**
+ * All slices of one collection that can be loaded, as far as they are stored.
+ * @param known headers that were read before, all there were; new ones are added, and only those are read: while a sync
+ *   is under way none changes or goes
+ */
+export async function readChain(
+  stores: Stores,
+  incarnation: ObjectId,
+  uuid: Binary,
+  known: SliceHeader[] = [],
+): Promise<Chain> {
   try {
     const found = await stores.slices
-      .find({ '_id.incarnation': incarnation, '_id.uuid': uuid })
+      .find({ '_id.incarnation': incarnation, '_id.uuid': uuid, '_id.seq': { $gte: known.length } })
       .project<HeaderFields>(HEADER)
       .sort({ '_id.seq': 1 })
       .toArray();
-    return chainOf(found.map(toHeader));
+    for (const one of found) known.push(toHeader(one));
+    return chainOf(known);
   } catch (error) {
     throw castDriverError(error, 'store', 'reading the slices of a collection');
   }

@@ -18,7 +18,7 @@ import {
 import type { DaemonActivities, MemberWork } from '../activities/types.ts';
 import type { BackupInput } from '../shared/messages.ts';
 import { backupWorkflowId } from '../shared/names.ts';
-import { detailsOf } from './details.ts';
+import { detailsOf, type Seen } from './details.ts';
 import { failure, failureOf, isKind, wasNotTakenUp, workflowFailure } from './failures.ts';
 import { deploymentField, fieldsOf, reasonOf, refuseFields } from './input.ts';
 import * as lifecycle from './lifecycle.ts';
@@ -48,6 +48,8 @@ export interface BackupState extends BackupInput {
 const EFFECT_TIMEOUT = '30 seconds';
 /** Between two claims that were lost at once, so that two rivals do not spin. */
 const RECLAIM_PAUSE = '5 seconds';
+/** Between two watches of the oplog, when the first could not be kept. */
+const WATCH_PAUSE = '10 minutes';
 /** Indexes are not built twice for the sake of a shorter history, up to this many events. The server ends it at 51,200. */
 const MAX_HISTORY_TO_FINISH = 20_000;
 
@@ -92,6 +94,8 @@ class BackupRun {
   #scope: CancellationScope | undefined;
   /** Set while what is being done cannot go on where it stopped. */
   #finishing = false;
+  /** What was last seen of the work at hand. */
+  #seen: Seen | null = null;
 
   constructor(deployment: string, life: Lifecycle) {
     this.#deployment = deployment;
@@ -153,7 +157,9 @@ class BackupRun {
   async obey(change: (life: Lifecycle) => Lifecycle, report = false): Promise<PhaseAnswer> {
     this.command(change);
     const issued = this.#issued;
-    const isInEffect = await condition(() => this.#handled >= issued || this.#over, EFFECT_TIMEOUT);
+    const isInEffect = await condition(() => this.#handled >= issued || this.#over, EFFECT_TIMEOUT, {
+      summary: 'the longest that a command waits for its effect',
+    });
     if (!isInEffect) throw workflowFailure(failure('NotInEffectYet', this.pending()));
     const { problem } = this.#life;
     if (report && problem) throw workflowFailure(problem);
@@ -172,12 +178,13 @@ class BackupRun {
   }
 
   status(): LifecycleStatus {
-    const { since, reason, claim, seen, applied } = this.#life;
+    const { since, reason, claim, seen, applied, warnings } = this.#life;
     return {
       deployment: this.#deployment,
       ...this.answer(),
       since,
       reason,
+      warnings,
       daemon: claim?.daemon ?? null,
       member: claim?.member?.member ?? null,
       seen,
@@ -241,6 +248,7 @@ class BackupRun {
     } finally {
       this.#scope = undefined;
       this.#finishing = false;
+      this.#seen = null;
     }
   }
 
@@ -255,7 +263,7 @@ class BackupRun {
     if (isKind(found, 'FenceLost')) {
       this.#life = lifecycle.claimWasLost(this.#life);
       const issued = this.#issued;
-      await condition(() => this.#issued > issued, RECLAIM_PAUSE);
+      await condition(() => this.#issued > issued, RECLAIM_PAUSE, { summary: 'before the next claim' });
       return;
     }
     this.#life = lifecycle.failed(this.#life, found, now());
@@ -274,8 +282,7 @@ class BackupRun {
       case 'work':
         return this.session();
       case 'wait':
-        // Until a command cancels it. Rejected and repeated commands lengthen the history too.
-        return condition(() => workflowInfo().continueAsNewSuggested);
+        return this.rest();
     }
   }
 
@@ -335,12 +342,41 @@ class BackupRun {
         if (this.#life.recorded !== recordKey(this.#life)) await this.record();
         this.show();
       },
-      sliceDone: ({ seen, applied }) => {
-        this.#life = { ...this.#life, seen: seen ?? this.#life.seen, applied: applied ?? this.#life.applied };
+      stageNow: () => this.#life.stage,
+      saw: (sight) => {
+        this.#seen = { sight, at: now() };
+        this.show();
+        if (this.historyIsLong()) this.#scope?.cancel();
+      },
+      sliceDone: ({ seen, applied, warnings }) => {
+        const life = this.#life;
+        this.#life = {
+          ...life,
+          seen: seen ?? life.seen,
+          applied: applied ?? life.applied,
+          warnings: warnings ?? life.warnings,
+        };
         this.show();
         if (this.historyIsLong()) this.#scope?.cancel();
       },
     });
+  }
+
+  /** Until a command cancels it. Rejected and repeated commands lengthen the history too. */
+  async rest(): Promise<void> {
+    const work = this.work();
+    while (work && lifecycle.isFallingBehind(this.#life) && !workflowInfo().continueAsNewSuggested) {
+      try {
+        const { warnings } = await this.activities().watchOplog(work);
+        this.#life = { ...this.#life, warnings };
+        this.show();
+      } catch (error) {
+        // A watch that cannot be kept is no problem of a backup that rests: what ails it shows when it goes on.
+        if (isCancellation(error) || !failureOf(error)) throw error;
+        await condition(() => workflowInfo().continueAsNewSuggested, WATCH_PAUSE);
+      }
+    }
+    await condition(() => workflowInfo().continueAsNewSuggested);
   }
 
   historyIsLong(): boolean {
@@ -361,6 +397,6 @@ class BackupRun {
 
   /** The details do not outlive a run, so each one sets them anew. */
   show(): void {
-    setCurrentDetails(detailsOf(this.#deployment, this.#life));
+    setCurrentDetails(detailsOf(this.#deployment, this.#life, this.#seen));
   }
 }

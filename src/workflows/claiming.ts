@@ -18,7 +18,7 @@ export async function reclaiming<T>(work: () => Promise<T>): Promise<T> {
       const failure = failureOf(error);
       if (wasNotTakenUp(error)) continue;
       if (isCancellation(error) || !failure || !isKind(failure, 'FenceLost')) throw castFailure(error);
-      await sleep(RECLAIM_PAUSE);
+      await sleep(RECLAIM_PAUSE, { summary: 'before the next claim' });
     }
   }
 }

@@ -15,6 +15,8 @@ export interface Lifecycle {
   /** What the operator gave as the reason of the last pause or resync. */
   readonly reason: string | null;
   readonly problem: Problem | null;
+  /** What stops nothing yet, as it was last looked at. For people only: the stores have it too. */
+  readonly warnings: readonly Problem[];
   readonly claim: Claim | null;
   /** Another claim was made over ours, so that ours has to be made anew. */
   readonly claimLost: boolean;
@@ -43,6 +45,7 @@ export function newLifecycle(now: string): Lifecycle {
     wish: 'run',
     reason: null,
     problem: null,
+    warnings: [],
     claim: null,
     claimLost: false,
     silent: false,
@@ -115,6 +118,12 @@ export function nextStep(life: Lifecycle): Step {
   return life.prepared ? 'work' : 'prepare';
 }
 
+/** True while nothing is read and may be lost for it: the oplog of the source moves on, and is to be watched. */
+export function isFallingBehind(life: Lifecycle): boolean {
+  const phase = phaseOf(life);
+  return Boolean(life.claim?.member) && (phase === 'paused' || phase === 'failed');
+}
+
 /** Gives `since` the time at which the phase changed. */
 function changed(before: Lifecycle, after: Lifecycle, now: string): Lifecycle {
   return phaseOf(before) === phaseOf(after) ? after : { ...after, since: now };
@@ -140,6 +149,7 @@ export function resyncWished(life: Lifecycle, reason: string | null, now: string
     problem: null,
     prepared: false,
     startOver: true,
+    warnings: [],
     stage: 'sync',
     seed: false,
     seen: null,
@@ -191,8 +201,9 @@ export function claimWasLost(life: Lifecycle): Lifecycle {
   return { ...life, claimLost: true, prepared: false };
 }
 
-export function prepared(life: Lifecycle, { member, stage, seed }: Prepared, now: string): Lifecycle {
-  return changed(life, { ...life, claim: withMember(life.claim, member), stage, seed, prepared: true }, now);
+export function prepared(life: Lifecycle, { member, stage, seed, warnings }: Prepared, now: string): Lifecycle {
+  const claim = withMember(life.claim, member);
+  return changed(life, { ...life, claim, stage, seed, warnings, prepared: true }, now);
 }
 
 export function stageReached(life: Lifecycle, stage: SyncStage, now: string): Lifecycle {

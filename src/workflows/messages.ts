@@ -16,6 +16,8 @@ export interface LifecycleStatus extends PhaseAnswer {
   readonly since: string;
   /** What the operator gave as the reason of a pause or resync. */
   readonly reason: string | null;
+  /** What stops nothing yet. */
+  readonly warnings: readonly Problem[];
   readonly daemon: string | null;
   readonly member: string | null;
   readonly seen: Optime | null;

@@ -17,9 +17,11 @@ interface Choice {
   readonly startToCloseTimeout: '5 minutes' | '1 hour' | '30 days';
   readonly summary: string;
   /** All tries together; without it, for ever. */
-  readonly scheduleToCloseTimeout?: '1 minute';
+  readonly scheduleToCloseTimeout?: '1 minute' | '50 seconds';
   /** How long it may wait for the daemon to take it up; without it, for ever. */
   readonly scheduleToStartTimeout?: typeof SOON;
+  /** Not waited for when it is cancelled: it changes nothing that anybody relies on. */
+  readonly cancellationType?: 'TRY_CANCEL';
 }
 
 /** A worker that lives takes up what it is given at once, and one that was started again within this time. */
@@ -40,12 +42,21 @@ const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   copySource: { startToCloseTimeout: '1 hour', summary: 'copy collections into slices' },
   buildHead: { startToCloseTimeout: '1 hour', summary: 'load slices into the head' },
   tailOplog: { startToCloseTimeout: '1 hour', summary: 'follow the oplog of the source' },
-  applyEntries: { startToCloseTimeout: '1 hour', summary: 'apply oplog entries to the head' },
+  watchOplog: {
+    startToCloseTimeout: '1 hour',
+    // While it waits, a history that is long enough would not be handed over.
+    scheduleToStartTimeout: SOON,
+    cancellationType: 'TRY_CANCEL',
+    summary: 'watch how far back the oplog reaches',
+  },
+  // It may have to build an index, which would begin anew when its time is over.
+  applyEntries: { startToCloseTimeout: '30 days', summary: 'apply oplog entries to the head' },
   finishSync: { startToCloseTimeout: '30 days', summary: 'build indexes and validate the head' },
   majorityOptime: { startToCloseTimeout: '5 minutes', summary: 'ask the source for its majority optime' },
   takeSnapshot: { startToCloseTimeout: '30 days', summary: 'cut the head into blocks' },
   restoreDirectory: { startToCloseTimeout: '30 days', summary: 'write the files of the snapshot and prove them' },
   abandonRestore: { startToCloseTimeout: '5 minutes', summary: 'record how the restore ended' },
+  observe: { startToCloseTimeout: '1 hour', summary: 'see how far it is, for the details shown here' },
   verifySnapshot: { startToCloseTimeout: '30 days', summary: 'read every block of the snapshot' },
   planPurge: { startToCloseTimeout: '30 days', summary: 'find out what a purge would remove' },
   beginPurge: { startToCloseTimeout: '5 minutes', summary: 'write down what is removed; end every claim on it' },
@@ -53,6 +64,12 @@ const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   purgeSnapshots: { startToCloseTimeout: '30 days', summary: 'remove snapshots and free their blocks' },
   purgeRecords: { startToCloseTimeout: '30 days', summary: 'remove slices, entries and records' },
   retireDaemon: { startToCloseTimeout: '5 minutes', summary: 'write down that a daemon is gone' },
+  inspect: {
+    startToCloseTimeout: '5 minutes',
+    scheduleToCloseTimeout: '50 seconds',
+    scheduleToStartTimeout: SOON,
+    summary: 'look at stores, source and machine',
+  },
 };
 
 /** The activities of the shared task queue. */
@@ -96,6 +113,7 @@ export function onDaemon(taskQueue: string, patienceMs?: number): DaemonActiviti
     copySource: proxied('copySource'),
     buildHead: proxied('buildHead'),
     tailOplog: proxied('tailOplog'),
+    watchOplog: proxied('watchOplog'),
     applyEntries: proxied('applyEntries'),
     finishSync: proxied('finishSync'),
     majorityOptime: proxied('majorityOptime'),
@@ -109,5 +127,7 @@ export function onDaemon(taskQueue: string, patienceMs?: number): DaemonActiviti
     purgeSnapshots: proxied('purgeSnapshots'),
     purgeRecords: proxied('purgeRecords'),
     retireDaemon: proxied('retireDaemon'),
+    observe: proxied('observe'),
+    inspect: proxied('inspect'),
   };
 }

@@ -9,9 +9,13 @@ import {
 import type { RestoreWork } from '../activities/types.ts';
 import type { Problem, RestoreInput, RestoreSummary } from '../shared/messages.ts';
 import { workflowIdOf } from '../shared/names.ts';
+import { formatOptime } from '../shared/optime.ts';
+import { bytes, duration } from '../shared/phrases.ts';
 import { reclaiming } from './claiming.ts';
+import { daemonText, workDetails } from './details.ts';
 import { castFailure, failingWithCode, failureOf } from './failures.ts';
 import { restorePlanOf } from './input.ts';
+import { observing } from './observing.ts';
 import { onDaemon, shared } from './options.ts';
 import { recordingOn } from './recording.ts';
 import { tagDeployment } from './tags.ts';
@@ -26,19 +30,26 @@ export async function restore(input: RestoreInput): Promise<RestoreSummary> {
     shared().claim({ purpose: 'anywhere', ...(daemon === undefined ? {} : { daemon }) }),
   );
   const { taskQueue, daemon: chosen } = place;
-  setCurrentDetails(
-    `${what} on daemon \`${chosen}\`. It waits on the task queue \`${taskQueue}\` while its worker does not run.`,
-  );
+  const where = daemonText(chosen, taskQueue);
+  setCurrentDetails(workDetails(`${what}.`, where, null));
   const activities = onDaemon(taskQueue, place.patienceMs);
   let asked = true;
+  const restoring = async (): Promise<RestoreSummary> => {
+    // Its files are on that daemon's disk: the restore waits for it, unless it was retired.
+    if (!asked) await shared().claim({ purpose: 'anywhere', daemon: chosen });
+    asked = false;
+    return activities.restoreDirectory(work);
+  };
   try {
-    const summary = await reclaiming(async () => {
-      // Its files are on that daemon's disk: the restore waits for it, unless it was retired.
-      if (!asked) await shared().claim({ purpose: 'anywhere', daemon: chosen });
-      asked = false;
-      return activities.restoreDirectory(work);
-    });
-    setCurrentDetails(`${what}: done, ${summary.bytes} bytes, proven.`);
+    const summary = await observing(
+      activities,
+      () => reclaiming(restoring),
+      (sight) => setCurrentDetails(workDetails(`${what}.`, where, { sight, at: new Date().toISOString() })),
+    );
+    const { optime, durationMs } = summary;
+    setCurrentDetails(
+      `${what}: done and proven. ${bytes(summary.bytes)} as of ${formatOptime(optime)}, in ${duration(durationMs)}.`,
+    );
     return summary;
   } catch (error) {
     // A cancelled activity whose worker has died ends as timed out: that it was cancelled is what counts.

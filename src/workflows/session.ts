@@ -1,6 +1,9 @@
 /** What a backup does while it runs: the initial sync, then routine operation, until it is cancelled. */
-import type { DaemonActivities, MemberWork, SyncStage } from '../activities/types.ts';
+import type { DaemonActivities, MemberWork, Sight, SyncStage } from '../activities/types.ts';
+import type { Problem } from '../shared/messages.ts';
 import type { Optime } from '../shared/optime.ts';
+import { failureOf, isKind } from './failures.ts';
+import { observe } from './observing.ts';
 import { together } from './scopes.ts';
 
 /** What a session needs of the workflow it runs in. */
@@ -11,14 +14,22 @@ export interface SessionHost {
   readonly stage: SyncStage;
   /** The head is to be made from a snapshot first. */
   readonly seed: boolean;
+  /** How far it has come since. */
+  readonly stageNow: () => SyncStage;
   /** Called around work that begins anew when it is cancelled. */
   readonly finishing: (finishing: boolean) => void;
   /** Called when it has come further; resolves when that is recorded. */
   readonly reached: (stage: SyncStage) => Promise<void>;
   /** Called when the head is there again. */
   readonly seeded: () => void;
+  /** Called now and then with what goes on. */
+  readonly saw: (sight: Sight) => void;
   /** Called after each slice of work with what it brought. */
-  readonly sliceDone: (brought: { readonly seen?: Optime | null; readonly applied?: Optime }) => void;
+  readonly sliceDone: (brought: {
+    readonly seen?: Optime | null;
+    readonly applied?: Optime;
+    readonly warnings?: readonly Problem[] | null;
+  }) => void;
 }
 
 /**
@@ -27,15 +38,19 @@ export interface SessionHost {
  */
 export async function runSession(host: SessionHost): Promise<never> {
   if (host.stage === 'sync') await host.activities.beginSync(host.work);
-  await together([() => follow(host), () => build(host)]);
+  await together([() => follow(host), () => build(host), () => look(host)]);
   throw new Error('a session ended by itself');
+}
+
+async function look({ activities, saw, stageNow }: SessionHost): Promise<never> {
+  return observe(activities, saw, () => stageNow() === 'routine');
 }
 
 /** Stores the oplog of the source, from before the first document is copied. */
 async function follow({ activities, work, sliceDone }: SessionHost): Promise<never> {
   for (;;) {
-    const { through } = await activities.tailOplog(work);
-    sliceDone({ seen: through });
+    const { through, warnings } = await activities.tailOplog(work);
+    sliceDone({ seen: through, warnings });
   }
 }
 
@@ -46,13 +61,26 @@ async function build(host: SessionHost): Promise<void> {
     host.seeded();
   }
   if (host.stage === 'sync') {
-    await together([() => untilFinished(host, 'copySource'), () => untilFinished(host, 'buildHead')]);
-    await catchUp(host);
-    host.finishing(true);
-    await host.activities.finishSync(host.work);
+    while (!(await synced(host)));
     await host.reached('first-snapshot');
   }
   await together([() => applyForever(host), () => firstSnapshot(host)]);
+}
+
+/** False when the head turned out to lack what an earlier step gave it: each step does again what is not there. */
+async function synced(host: SessionHost): Promise<boolean> {
+  await together([() => untilFinished(host, 'copySource'), () => untilFinished(host, 'buildHead')]);
+  try {
+    await catchUp(host);
+    host.finishing(true);
+    await host.activities.finishSync(host.work);
+    return true;
+  } catch (error) {
+    const failure = failureOf(error);
+    if (!failure || !isKind(failure, 'HeadUnfinished')) throw error;
+    host.finishing(false);
+    return false;
+  }
 }
 
 async function untilFinished(

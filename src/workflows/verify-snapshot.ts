@@ -3,7 +3,10 @@ import { setCurrentDetails } from '@temporalio/workflow';
 import type { VerifyResult, VerifySnapshotInput } from '../shared/messages.ts';
 import { deploymentOfSnapshot } from '../shared/names.ts';
 import { reclaiming } from './claiming.ts';
+import { bytes } from '../shared/phrases.ts';
+import { daemonText, workDetails } from './details.ts';
 import { fieldsOf, textField } from './input.ts';
+import { observing } from './observing.ts';
 import { onDaemon, shared } from './options.ts';
 import { tagDeployment } from './tags.ts';
 
@@ -12,12 +15,24 @@ export async function verifySnapshot(input: VerifySnapshotInput): Promise<Verify
   const deployment = deploymentOfSnapshot(snapshot);
   if (deployment !== undefined) tagDeployment(deployment);
   return reclaiming(async () => {
-    const { taskQueue, patienceMs } = await shared().claim({ purpose: 'anywhere' });
-    setCurrentDetails(`Reading every block of snapshot \`${snapshot}\`, on the task queue \`${taskQueue}\`.`);
-    const result = await onDaemon(taskQueue, patienceMs).verifySnapshot({ snapshot });
-    setCurrentDetails(
-      `Snapshot \`${snapshot}\`: ${result.blocksChecked} blocks read, ${result.problems.length} problems.`,
+    const { taskQueue, daemon: name, patienceMs } = await shared().claim({ purpose: 'anywhere' });
+    const what = `Every block of snapshot \`${snapshot}\` is read and checked.`;
+    const where = daemonText(name, taskQueue);
+    setCurrentDetails(workDetails(what, where, null));
+    const daemon = onDaemon(taskQueue, patienceMs);
+    const result = await observing(
+      daemon,
+      () => daemon.verifySnapshot({ snapshot }),
+      (sight) => setCurrentDetails(workDetails(what, where, { sight, at: new Date().toISOString() })),
     );
+    setCurrentDetails(verdict(snapshot, result));
     return result;
   });
+}
+
+function verdict(snapshot: string, { ok, blocksChecked, bytesChecked, problems }: VerifyResult): string {
+  const read = `${blocksChecked} blocks, ${bytes(bytesChecked)}`;
+  if (ok) return `Snapshot \`${snapshot}\` is sound: ${read} read and checked.`;
+  const list = problems.map(({ code, message }) => `- ${code}: ${message}`);
+  return [`⚠ Snapshot \`${snapshot}\` is **damaged**: ${read} read.`, '', ...list].join('\n');
 }

@@ -19,6 +19,8 @@ export interface CliOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Sends SIGINT as soon as standard error matches. */
   readonly interruptAt?: RegExp;
+  /** The same for standard output. */
+  readonly interruptAtOutput?: RegExp;
 }
 
 export interface CliFolder extends AsyncDisposable {
@@ -52,7 +54,8 @@ export async function cliFolder(): Promise<CliFolder> {
   };
 }
 
-async function runCli(cwd: string, words: readonly string[], { env, interruptAt }: CliOptions): Promise<CliRun> {
+async function runCli(cwd: string, words: readonly string[], options: CliOptions): Promise<CliRun> {
+  const { env, interruptAt, interruptAtOutput } = options;
   const from = performance.now();
   const child = spawn(process.execPath, [MAIN, ...words], {
     cwd,
@@ -60,7 +63,10 @@ async function runCli(cwd: string, words: readonly string[], { env, interruptAt 
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let [stdout, stderr] = ['', ''];
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+    if (interruptAtOutput?.test(stdout)) child.kill('SIGINT');
+  });
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     stderr += text;
     if (interruptAt?.test(stderr)) child.kill('SIGINT');

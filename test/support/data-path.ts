@@ -50,6 +50,8 @@ export interface Disturbance {
 export interface DataPathOptions {
   /** URI of the source. */
   readonly source: string;
+  /** The mongod of the head; the one of the environment when left out. */
+  readonly mongod?: string;
   readonly disturb?: Disturbance;
   /** Raw bytes of a slice; small ones make many. */
   readonly sliceBytes?: number;
@@ -120,7 +122,7 @@ export class DataPath implements AsyncDisposable {
         identity: { deployment: DEPLOYMENT, member: claim.member, incarnation: claim.incarnation, replicaSetId },
         epoch: claim.epoch,
         dataDir: folder.path,
-        binary: await findBinary('mongod'),
+        binary: options.mongod ?? (await findBinary('mongod')),
         cacheGiB: 0.25,
         logger: pino({ level: process.env['LIFEBOAT_TEST_LOG'] ?? 'silent' }),
       });

@@ -20,12 +20,20 @@ export interface LifeboatOptions {
   readonly sliceMs?: number;
   /** Lets tests set failpoints on the source. */
   readonly testCommands?: boolean;
+  /** The mongod of the source and of its head, by path and major version; the one of the environment when left out. */
+  readonly mongod?: { readonly path: string; readonly major: string };
+  /** Members of the source's replica set; one when left out. */
+  readonly sourceMembers?: number;
+  /** Of each member of the source, such as `--oplogSize`. */
+  readonly sourceArgs?: readonly string[];
   /** Given to the worker. */
   readonly env?: Readonly<Record<string, string>>;
   /** `pointInTime.window` of the deployment; the default of the product when left out. */
   readonly window?: string;
   /** `daemon.takeoverAfter` of every daemon. */
   readonly takeoverAfter?: string;
+  /** Keys of the section `daemon` of the configuration, beside its id. */
+  readonly daemon?: object;
 }
 
 /** A further daemon: a worker of its own, with its own home and data directory. */
@@ -49,8 +57,8 @@ export interface TestLifeboat extends AsyncDisposable {
   worker(): WorkerProcess;
   /** Starts a worker again after it was killed or ended. */
   restartWorker(): Promise<WorkerProcess>;
-  /** Writes the configuration: deployments by name, as URIs. The worker sees it without a restart. */
-  configure(deployments: Readonly<Record<string, string>>): Promise<void>;
+  /** Writes the configuration: deployments by name, as URIs or as they stand in the file, and other sections. The worker sees it without a restart. */
+  configure(deployments: Readonly<Record<string, string | object>>, more?: object): Promise<void>;
   /** Starts the worker of another daemon; it is ended with everything else. */
   startDaemon(id: string): Promise<TestDaemon>;
   startBackup(deployment: string): Promise<WorkflowHandle<typeof backup>>;
@@ -67,7 +75,13 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const folder = stack.use(await testFolder()).path;
     // One after the other, each ended with the test from the moment it runs, also when the next one fails.
     const source = stack.use(
-      await startReplicaSet({ name: 'rs0', setParameters: { enableTestCommands: options.testCommands ?? false } }),
+      await startReplicaSet({
+        name: 'rs0',
+        members: options.sourceMembers ?? 1,
+        setParameters: { enableTestCommands: options.testCommands ?? false },
+        ...(options.mongod ? { binary: options.mongod.path } : {}),
+        extraArgs: options.sourceArgs ?? [],
+      }),
     );
     const storeSet = stack.use(await startReplicaSet({ name: 'blocks' }));
     const temporal = stack.use(await startTestTemporal({ dynamicConfig }));
@@ -87,21 +101,26 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const { window, takeoverAfter } = options;
     const pointInTime = window === undefined ? {} : { pointInTime: { window } };
     const daemonFiles = new Map([['test-daemon', setting.configFile]]);
-    const configured = { deployments: {} as Readonly<Record<string, string>> };
+    let writeFor: (id: string) => object = () => ({});
     const writeConfigs = async (): Promise<void> => {
-      const entries = Object.entries(configured.deployments).map(([name, uri]) => [name, { uri, ...pointInTime }]);
-      for (const [id, file] of daemonFiles) {
-        const content = {
-          daemon: { id, ...(takeoverAfter === undefined ? {} : { takeoverAfter }) },
-          blockstore: { uri: storeSet.uri },
-          deployments: Object.fromEntries(entries) as object,
-        };
-        // JSON is YAML.
-        await writeFile(file, JSON.stringify(content));
-      }
+      // JSON is YAML.
+      for (const [id, file] of daemonFiles) await writeFile(file, JSON.stringify(writeFor(id)));
     };
-    const configure = async (deployments: Readonly<Record<string, string>>): Promise<void> => {
-      configured.deployments = deployments;
+    const configure: TestLifeboat['configure'] = async (deployments, more = {}) => {
+      const entries = Object.entries(deployments).map(
+        ([name, entry]) => [name, typeof entry === 'string' ? { uri: entry, ...pointInTime } : entry] as const,
+      );
+      writeFor = (id) => ({
+        daemon: {
+          id,
+          ...(options.mongod ? { mongod: { [options.mongod.major]: options.mongod.path } } : {}),
+          ...(takeoverAfter === undefined ? {} : { takeoverAfter }),
+          ...options.daemon,
+        },
+        blockstore: { uri: storeSet.uri },
+        deployments: Object.fromEntries(entries),
+        ...more,
+      });
       await writeConfigs();
     };
     await configure({ shop: source.uri });

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MongoClient } from 'mongodb';
 import { findBinary } from '../../src/embedded/binaries.ts';
+import { majorVersion, mongodVersion } from '../../src/mongod/binary.ts';
 import { startMongod, type RunningMongod } from '../../src/mongod/process.ts';
 import { testFolder } from './folders.ts';
 
@@ -58,11 +59,18 @@ export async function until(check: () => Promise<boolean> | boolean, what: strin
   }
 }
 
+/** Lets a source of version 4.4 remember for minutes what it was, as newer ones do: a proof looks back at it. */
+async function historyOf(binary: string): Promise<Record<string, number>> {
+  const isOld = majorVersion(await mongodVersion(binary)) === '4.4';
+  return isOld ? { maxTargetSnapshotHistoryWindowInSeconds: 300 } : {};
+}
+
 /** A replica set with a primary that takes writes. */
 export async function startReplicaSet(options: ReplicaSetOptions = {}): Promise<TestReplicaSet> {
   const name = options.name ?? 'rs0';
   const folder = await testFolder();
   const binary = options.binary ?? (await findBinary('mongod'));
+  const setParameters = { ...(await historyOf(binary)), ...options.setParameters };
   const ports = await Promise.all(Array.from({ length: options.members ?? 1 }, freePort));
   const start = (port: number, extraArgs = options.extraArgs): Promise<RunningMongod> =>
     startMongod({
@@ -72,7 +80,7 @@ export async function startReplicaSet(options: ReplicaSetOptions = {}): Promise<
       cacheGiB: options.cacheGiB ?? 0.25,
       logPath: join(folder.path, `m${port}.log`),
       replSet: name,
-      ...(options.setParameters ? { setParameters: options.setParameters } : {}),
+      setParameters,
       ...(extraArgs ? { extraArgs } : {}),
     });
   const members: RunningMongod[] = [];

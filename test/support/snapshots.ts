@@ -89,6 +89,7 @@ export async function lockMongod(held: {
   let released = false;
   return {
     dbpath,
+    signal: new AbortController().signal,
     position: { appliedThrough: { ts, term: 1 }, oplogFrom: { ts, term: 1 }, inconsistentUntil: null },
     wallTime: new Date(second * 1000),
     mongodVersion: String((await admin.command({ buildInfo: 1 }))['version']),
@@ -161,6 +162,8 @@ export async function claimedMember(
     head: null,
     seen: null,
     progress: null,
+    oplog: null,
+    warnings: [],
   });
   return { stores, fence: { key, incarnation, epoch: 1 }, deployment, member: 'rs0', source, daemon: 'd1' };
 }

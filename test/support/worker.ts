@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { workerFile, type WorkerFile } from '../../src/worker.ts';
-import { endMongodOn } from '../../src/mongod/process.ts';
+import { endMongodOn, mongodOn } from '../../src/mongod/process.ts';
 import { until } from './replica-set.ts';
 
 const MAIN = fileURLToPath(new URL('./worker-main.ts', import.meta.url));
@@ -88,4 +88,11 @@ export function headPath(home: string, deployment: string, member: string): stri
 /** Ends the head that a killed worker left. */
 export async function endHead(home: string, deployment: string, member: string): Promise<void> {
   await endMongodOn(headPath(home, deployment, member), 5_000);
+}
+
+/** A connection string of the head's mongod, from that process's own command line. */
+export async function headUri(home: string, deployment: string, member: string): Promise<string> {
+  const pid = await mongodOn(headPath(home, deployment, member));
+  const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0');
+  return `mongodb://${encodeURIComponent(words[words.indexOf('--bind_ip') + 1] ?? '')}/?directConnection=true`;
 }

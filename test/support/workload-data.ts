@@ -132,7 +132,25 @@ function documentsNobodySends(): Buffer[] {
   ];
 }
 
-async function definitions(db: Db): Promise<void> {
+/** What a server's feature compatibility version lets be created; the same names are there in any case, but for `series`. */
+export interface Abilities {
+  /** Hidden indexes, and collections made in a transaction. */
+  readonly hidden: boolean;
+  readonly series: boolean;
+  readonly clustered: boolean;
+  readonly images: boolean;
+}
+
+/** Asks the server. */
+export async function abilitiesOf(client: MongoClient): Promise<Abilities> {
+  const parameter = { getParameter: 1, featureCompatibilityVersion: 1 };
+  const { featureCompatibilityVersion } = await client.db('admin').command(parameter);
+  const version = String(featureCompatibilityVersion.version);
+  const major = Number.parseInt(version, 10);
+  return { hidden: version !== '4.2', series: major >= 5, clustered: major >= 6, images: major >= 6 };
+}
+
+async function definitions(db: Db, can: Abilities): Promise<void> {
   const items = db.collection('items');
   await items.createIndex({ sku: 1, price: -1 });
   await items.createIndex({ place: '2dsphere' });
@@ -140,24 +158,31 @@ async function definitions(db: Db): Promise<void> {
   await items.createIndex({ sku: 'hashed' });
   await items.createIndex({ 'nested.$**': 1 });
   await items.createIndex({ tags: 1 }, { sparse: true });
-  await items.createIndex({ stock: 1 }, { partialFilterExpression: { stock: { $gt: 50 } }, hidden: true });
+  await items.createIndex(
+    { stock: 1 },
+    { partialFilterExpression: { stock: { $gt: 50 } }, ...(can.hidden ? { hidden: true } : {}) },
+  );
   await items.createIndex({ sku: 1 }, { name: 'collated', collation: { locale: 'de', strength: 1 } });
   await db.collection('unique').createIndex({ key: 1 }, { unique: true });
+  await db.command({ createIndexes: 'tiny', indexes: [{ key: { n: 1 }, name: 'of old', v: 1, background: true }] });
   await db.collection('mortal').createIndex({ at: 1 }, { expireAfterSeconds: 86_400 * 365 });
   await db.createCollection('empty');
+  // Elsewhere the writers' large transactions make it.
+  if (!can.hidden) await db.createCollection('parts');
   await db.createCollection('capped', { capped: true, size: 64 * 1024, max: 300 });
-  await db.createCollection('series', {
-    timeseries: { timeField: 'at', metaField: 'sensor' },
-    expireAfterSeconds: 31_536_000,
-  });
-  await db.createCollection('clustered', { clusteredIndex: { key: { _id: 1 }, unique: true, name: 'by id' } });
+  if (can.series) {
+    const timeseries = { timeField: 'at', metaField: 'sensor' };
+    await db.createCollection('series', { timeseries, expireAfterSeconds: 31_536_000 });
+  }
+  const clusteredIndex = { key: { _id: 1 }, unique: true, name: 'by id' };
+  await db.createCollection('clustered', can.clustered ? { clusteredIndex } : {});
   await db.createCollection('collated', { collation: { locale: 'fr', strength: 2 } });
   await db.createCollection('validated', {
     validator: { n: { $gte: 0 } },
     validationAction: 'warn',
     validationLevel: 'moderate',
   });
-  await db.createCollection('images', { changeStreamPreAndPostImages: { enabled: true } });
+  await db.createCollection('images', can.images ? { changeStreamPreAndPostImages: { enabled: true } } : {});
   await db.createCollection('view', {
     viewOn: 'items',
     pipeline: [{ $match: { stock: { $gt: 3 } } }, { $project: { sku: 1 } }],
@@ -193,14 +218,15 @@ export async function fillBase(
   size = SMALL_BASE,
 ): Promise<void> {
   const base = client.db('base');
-  await definitions(base);
+  const can = await abilitiesOf(client);
+  await definitions(base, can);
   await insertMany(base, 'items', size.items, (n) => item(random, n), 1_000);
   await insertMany(base, 'tiny', size.tiny, (n) => ({ _id: n, n: n * 2 }), 20_000);
   await insertMany(base, 'huge', size.huge, (n) => ({ _id: n, random: new Binary(random.bytes(HUGE_BYTES)) }), 1);
   await insertMany(base, 'unique', 200, (n) => ({ _id: n, key: n }));
   await insertMany(base, 'mortal', 50, (n) => ({ _id: n, at: new Date() }));
   await insertMany(base, 'capped', 400, (n) => ({ _id: n, text: `line ${n}` }));
-  await insertMany(base, 'series', 500, (n) => ({
+  await insertMany(base, 'series', can.series ? 500 : 0, (n) => ({
     at: new Date(1.7e12 + n * 60_000),
     sensor: n % 5,
     value: random.below(100),

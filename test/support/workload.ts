@@ -7,7 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Binary, MongoClient, Timestamp, type ClientSession, type Collection, type Db, type Document } from 'mongodb';
 import type { Random } from './random.ts';
-import { hasCode, item, type BaseSize } from './workload-data.ts';
+import { abilitiesOf, hasCode, item, type Abilities, type BaseSize } from './workload-data.ts';
 
 export interface WritersOptions {
   readonly random: Random;
@@ -387,7 +387,18 @@ const catalogSteps: Record<string, { readonly weight: number; readonly step: Ste
   },
 };
 
-function choose(steps: typeof documentSteps, random: Random): [string, Step] {
+type Steps = typeof documentSteps;
+
+const OF_SERIES = ['series', 'createSeries'];
+const OF_HIDDEN = ['collModHidden', 'createInTransaction'];
+
+/** The steps that a server can take. */
+function within(steps: Steps, can: Abilities): Steps {
+  const cannot = [...(can.series ? [] : OF_SERIES), ...(can.hidden ? [] : OF_HIDDEN)];
+  return Object.fromEntries(Object.entries(steps).filter(([name]) => !cannot.includes(name)));
+}
+
+function choose(steps: Steps, random: Random): [string, Step] {
   const total = Object.values(steps).reduce((sum, { weight }) => sum + weight, 0);
   let at = (random.next() / 0x1_0000_0000) * total;
   for (const [name, { weight, step }] of Object.entries(steps)) {
@@ -401,6 +412,8 @@ function choose(steps: typeof documentSteps, random: Random): [string, Step] {
 export async function startWriters(uri: string, options: WritersOptions): Promise<Writers> {
   const { random, base, writers = 3, pauseMs = 5, catalog = true } = options;
   const client = await MongoClient.connect(uri, { retryWrites: true });
+  const can = await abilitiesOf(client);
+  const [ofDocuments, ofCatalog] = [within(documentSteps, can), within(catalogSteps, can)];
   const counts = new Map<string, number>();
   const abort = new AbortController();
   let nextId = base.items;
@@ -418,7 +431,7 @@ export async function startWriters(uri: string, options: WritersOptions): Promis
     ids: base.items,
     fresh: () => nextId++,
   });
-  const takeOne = async (own: Hand, steps: typeof documentSteps): Promise<void> => {
+  const takeOne = async (own: Hand, steps: Steps): Promise<void> => {
     const [name, step] = choose(steps, own.random);
     try {
       await step(own);
@@ -431,7 +444,7 @@ export async function startWriters(uri: string, options: WritersOptions): Promis
   const writeDocuments = async (): Promise<void> => {
     const own = hand();
     while (!abort.signal.aborted) {
-      await takeOne(own, documentSteps);
+      await takeOne(own, ofDocuments);
       await delay(pauseMs);
     }
   };
@@ -439,7 +452,7 @@ export async function startWriters(uri: string, options: WritersOptions): Promis
     const own = hand();
     while (!abort.signal.aborted) {
       await held;
-      const step = takeOne(own, catalogSteps);
+      const step = takeOne(own, ofCatalog);
       catalogAtRest = step.catch(() => undefined);
       await step;
       await delay(pauseMs * 8);

@@ -13,15 +13,25 @@ import {
 } from '@temporalio/client';
 import { unknownDeployment } from '../../config/uris.ts';
 import { isLifeboatError, LifeboatError } from '../../shared/errors.ts';
-import type { BackupInput, BackupStatus, Phase, Problem, RestorableRange } from '../../shared/messages.ts';
+import type {
+  BackupInput,
+  BackupStatus,
+  Phase,
+  Problem,
+  Progress,
+  RestorableRange,
+  SnapshotSummary,
+} from '../../shared/messages.ts';
 import { backupWorkflowId, SearchAttribute, TASK_QUEUE } from '../../shared/names.ts';
 import { compareOptimes } from '../../shared/optime.ts';
 import { readStatus, readStatuses } from '../../status/backup-status.ts';
 import type { CliContext } from '../context.ts';
 import { errorFrom, type Outcome } from '../outcome.ts';
+import { progressLines, type View } from '../progress.ts';
+import { screenOf, type Screen, type Style } from '../screen.ts';
 import { withStores } from '../stores.ts';
 import { promptly, unlessNotFound, withTemporal, type Temporal } from '../temporal.ts';
-import { bytes, duration, fields, optime, progressText, table, time } from '../text.ts';
+import { bytes, duration, fields, optime, table, time } from '../text.ts';
 import {
   endingOf,
   failureOfWork,
@@ -66,6 +76,15 @@ export async function startBackup(context: CliContext, name: string, flags: Wait
   });
 }
 
+/** For the Temporal UI. Markdown. */
+function aboutBackup(name: string): string {
+  return [
+    `The lifecycle of the deployment \`${name}\`: an initial sync, then routine operation until it is stopped.`,
+    'How it stands is said under *Current Details* and by the query `status`; how far each activity is, under *Pending Activities*.',
+    'It obeys the updates `pause {"reason": "…"}`, `resume {}`, `resync {"reason": "…"}` and `stop {}`. Cancelling it stops the backup too; its snapshots stay.',
+  ].join('\n\n');
+}
+
 async function launch(
   temporal: Temporal,
   name: string,
@@ -80,6 +99,7 @@ async function launch(
         workflowIdConflictPolicy: 'FAIL',
         typedSearchAttributes: deploymentAttribute(name),
         staticSummary: `Backup of ${name}`,
+        staticDetails: aboutBackup(name),
       }),
     );
   } catch (error) {
@@ -109,7 +129,8 @@ async function whenUnderWay(
 /** Tells what keeps a backup from getting under way, if that is known. */
 async function noteTrouble(context: CliContext, name: string): Promise<void> {
   const status = await withStores(context, (stores) => readStatus(stores, name)).catch(() => undefined);
-  if (status?.problem) context.note(`It is tried again and again: ${status.problem.code} ${status.problem.message}`);
+  if (status?.problem && !status.problem.warning)
+    context.note(`It is tried again and again: ${status.problem.code} ${status.problem.message}`);
 }
 
 const QUERY_TIMEOUT_MS = 4_000;
@@ -139,7 +160,7 @@ async function untilRoutine(
       flags,
       `the backup of ${ids.id}`,
       Promise.race([phase, ended]),
-      () => lineOf(context, ids.id),
+      () => viewOf(context, ids.id),
       seeStatus(ids.id),
     );
     if ('left' in outcome) return startedOutcome(ids, '', outcome.left);
@@ -151,7 +172,7 @@ async function untilRoutine(
     ended.catch(() => undefined);
   }
   const status = await withStores(context, (stores) => readStatus(stores, ids.id));
-  return { result: { ...ids, ...status }, text: statusText(status) };
+  return { result: { ...ids, ...status }, text: statusText(status, screenOf(process.stdout, context.env)) };
 }
 
 /** The first phase that needs no further waiting: routine, or one that only a person ends. */
@@ -168,13 +189,18 @@ function notRoutine(name: string, phase: Phase, problem: Problem | null): Lifebo
   return new LifeboatError('WorkCancelled', `the backup of ${name} is ${phase}`);
 }
 
-async function lineOf(context: CliContext, name: string): Promise<string | undefined> {
-  const { phase, members, problem } = await withStores(context, (stores) => readStatus(stores, name));
+async function viewOf(context: CliContext, name: string): Promise<View | undefined> {
+  const status = await withStores(context, (stores) => readStatus(stores, name));
   // Any other phase ends the wait, or is what the stores remember of an earlier backup.
-  if (phase !== 'initial-sync' && phase !== 'paused') return undefined;
-  const progress = members.flatMap((member) => (member.progress ? [progressText(member.progress)] : []));
-  const trouble = problem ? [`${problem.code} ${problem.message}`] : [];
-  return [phase, ...progress, ...trouble].join(': ');
+  return status.phase === 'initial-sync' || status.phase === 'paused' ? viewOfStatus(status) : undefined;
+}
+
+export function viewOfStatus({ phase, members, problem }: BackupStatus): View {
+  return { phase, working: workingOf(members), trouble: problem && `${problem.code} ${problem.message}` };
+}
+
+function workingOf(members: BackupStatus['members']): Progress[] {
+  return members.flatMap(({ progress, alongside }) => (progress ? [progress, ...alongside] : []));
 }
 
 export type BackupUpdate = 'pause' | 'resume' | 'resync' | 'stop';
@@ -230,28 +256,34 @@ function updateFailure(error: unknown, name: string, update: BackupUpdate): Life
 
 /** From the stores alone: it answers when no worker and no Temporal does. */
 export async function showStatus(context: CliContext, name: string | undefined): Promise<Outcome> {
-  if (name === undefined) {
-    const deployments = await withStores(context, readStatuses);
-    return { result: { deployments }, text: statusesText(deployments) };
-  }
+  const statuses = await readOneOrAll(context, name);
+  const [status] = statuses;
+  return name !== undefined && status
+    ? { result: status, text: statusText(status, screenOf(process.stdout, context.env)) }
+    : { result: { deployments: statuses }, text: statusesText(statuses) };
+}
+
+/** @throws LifeboatError `NoBackup`, `UnknownDeployment` when there is none of that name; what `withStores` throws */
+export async function readOneOrAll(context: CliContext, name: string | undefined): Promise<BackupStatus[]> {
+  if (name === undefined) return withStores(context, readStatuses);
   try {
-    const status = await withStores(context, (stores) => readStatus(stores, name));
-    return { result: status, text: statusText(status) };
+    return [await withStores(context, (stores) => readStatus(stores, name))];
   } catch (error) {
     const config = await context.config();
     throw isLifeboatError(error, 'NoBackup') && !config.deployments.has(name) ? unknownDeployment(config, name) : error;
   }
 }
 
-function statusesText(statuses: readonly BackupStatus[]): string {
+export function statusesText(statuses: readonly BackupStatus[]): string {
   if (statuses.length === 0) return 'No backup was ever started here.';
   return table(
-    ['NAME', 'PHASE', 'LAG', 'LAST SNAPSHOT', 'PROBLEM'],
-    statuses.map(({ deployment, phase, members, lastSnapshot, problem }) => [
+    ['NAME', 'PHASE', 'FOR', 'LAG', 'LAST SNAPSHOT', 'PROBLEM'],
+    statuses.map(({ deployment, phase, since, members, lastSnapshot, problem }) => [
       deployment,
       phase,
+      ago(since),
       lagText(members.map(({ lagSeconds }) => lagSeconds)),
-      lastSnapshot ? time(lastSnapshot.wallTime) : '-',
+      lastSnapshot ? `${ago(lastSnapshot.wallTime)} ago` : '-',
       problem ? `${problem.code} ${problem.message}` : '-',
     ]),
   );
@@ -262,30 +294,60 @@ function lagText(lags: readonly (number | null)[]): string {
   return known.length === 0 ? '-' : duration(Math.max(...known) * 1000);
 }
 
-function statusText(status: BackupStatus): string {
-  const { deployment, kind, phase, members, lastSnapshot, restorable, problem } = status;
+const phaseStyles: Readonly<Record<Phase, Style>> = {
+  'initial-sync': 'cyan',
+  routine: 'green',
+  paused: 'yellow',
+  'resync-needed': 'red',
+  failed: 'red',
+  stopped: 'dim',
+};
+
+/** @param screen where it is shown */
+export function statusText(status: BackupStatus, screen: Pick<Screen, 'paint' | 'unicode' | 'columns'>): string {
+  const { deployment, kind, phase, since, members, lastSnapshot, restorable, problem } = status;
+  const working = workingOf(members);
   const lines = [
     fields([
       ['deployment', `${deployment} (${kind})`],
-      ['phase', phase],
-      ['last snapshot', lastSnapshot ? `${lastSnapshot.id}, ${bytes(lastSnapshot.logicalBytes)}` : 'none yet'],
+      ['phase', `${screen.paint(phaseStyles[phase], phase)} since ${time(since)} (${ago(since)})`],
+      ['last snapshot', lastSnapshot ? snapshotText(lastSnapshot) : 'none yet'],
       ['restorable', restorableText(restorable)],
-      ['problem', problem && `${problem.code} ${problem.message} (since ${time(problem.since)})`],
-      ['remedy', problem?.fix],
+      [
+        problem?.warning ? 'warning' : 'problem',
+        problem &&
+          `${screen.paint(problem.warning ? 'yellow' : 'red', problem.code)} ${problem.message} (since ${time(problem.since)}, ${ago(problem.since)})`,
+      ],
+      ['what to do', problem?.fix],
     ]),
-    table(
-      ['MEMBER', 'PHASE', 'APPLIED THROUGH', 'LAG', 'DAEMON', 'PROGRESS'],
-      members.map((member) => [
-        member.name,
-        member.phase,
-        optime(member.appliedThrough),
-        lagText([member.lagSeconds]),
-        member.daemon ?? '-',
-        member.progress ? progressText(member.progress) : '-',
-      ]),
-    ),
+    ...(members.length === 0 ? [] : [membersTable(members)]),
+    ...(working.length === 0
+      ? []
+      : [progressLines(working, phase === 'initial-sync', screen.columns(), screen).join('\n')]),
   ];
-  return (members.length === 0 ? lines.slice(0, 1) : lines).join('\n\n');
+  return lines.join('\n\n');
+}
+
+function membersTable(members: BackupStatus['members']): string {
+  return table(
+    ['MEMBER', 'PHASE', 'APPLIED THROUGH', 'LAG', 'DAEMON'],
+    members.map((member) => [
+      member.name,
+      member.phase,
+      optime(member.appliedThrough),
+      lagText([member.lagSeconds]),
+      member.daemon ?? '-',
+    ]),
+  );
+}
+
+function snapshotText({ id, wallTime, logicalBytes }: SnapshotSummary): string {
+  return `${id}, ${bytes(logicalBytes)}, ${ago(wallTime)} old`;
+}
+
+/** How long ago that was, as this machine's clock has it. */
+function ago(iso: string): string {
+  return duration(Math.max(0, Math.round((Date.now() - Date.parse(iso)) / 1000)) * 1000);
 }
 
 function restorableText(ranges: readonly RestorableRange[]): string {

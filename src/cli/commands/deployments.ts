@@ -12,13 +12,15 @@ export interface UriFlags {
   readonly uri?: string | undefined;
   readonly uriFile?: string | undefined;
   readonly uriEnv?: string | undefined;
+  /** A program and its arguments. */
+  readonly uriCommand?: readonly string[] | undefined;
 }
 
 export async function addDeployment(context: CliContext, name: string, flags: UriFlags): Promise<Outcome> {
   const source = sourceOf(context, flags);
   const file = context.configPath;
   const config = await addToFile(file, name, source);
-  noteOn(context, config, name, source);
+  await noteOn(context, config, name, source);
   return {
     result: { name, kind: 'unknown', uri: redactUri(source), file },
     text: `Added ${name} to ${file}; begin with \`lifeboat backup start ${name}\`.`,
@@ -26,16 +28,23 @@ export async function addDeployment(context: CliContext, name: string, flags: Ur
 }
 
 /** @throws LifeboatError `BadUsage`, `BadUri` */
-function sourceOf({ cwd }: CliContext, { uri, uriFile, uriEnv }: UriFlags): UriSource {
+function sourceOf({ cwd }: CliContext, { uri, uriFile, uriEnv, uriCommand }: UriFlags): UriSource {
   if (uri !== undefined) {
     // What holds a variable is a connection string only once that is filled in.
     return { uri: uri.includes('${') ? uri : checkUri(uri, 'what --uri gives', 'BadUri') };
   }
   if (uriFile !== undefined) return { uriFile: resolve(cwd, uriFile) };
+  if (uriCommand !== undefined) {
+    const [program, ...args] = uriCommand;
+    if (program === undefined || program === '') {
+      throw new LifeboatError('BadUsage', '--uri-command takes the program and its arguments behind a --');
+    }
+    return { uriCommand: [program.includes('/') ? resolve(cwd, program) : program, ...args] };
+  }
   if (uriEnv === undefined) {
     throw new LifeboatError(
       'BadUsage',
-      'deployments add needs one of --uri URI, --uri-file FILE and --uri-env VARIABLE',
+      'deployments add needs one of --uri URI, --uri-file FILE, --uri-env VARIABLE and --uri-command -- PROGRAM ARG...',
     );
   }
   if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(uriEnv)) {
@@ -45,9 +54,11 @@ function sourceOf({ cwd }: CliContext, { uri, uriFile, uriEnv }: UriFlags): UriS
 }
 
 /** Tells what the worker will need, as far as this machine can see it. */
-function noteOn(context: CliContext, config: Config, name: string, source: UriSource): void {
+async function noteOn(context: CliContext, config: Config, name: string, source: UriSource): Promise<void> {
+  // A command is the worker's to run.
+  if ('uriCommand' in source) return;
   try {
-    deploymentUri(config, name, context.env);
+    await deploymentUri(config, name, context.env);
   } catch (error) {
     // The worker may run elsewhere, with another environment: what is missing here may be there.
     if (isLifeboatError(error)) context.note(`Note: ${error.message}. The worker will need it.`);

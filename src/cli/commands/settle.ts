@@ -6,7 +6,7 @@ import type { Temporal } from '../temporal.ts';
 import {
   endingOf,
   follow,
-  heartbeatText,
+  heartbeatView,
   NO_WORKER_YET,
   startedOutcome,
   watchBeginning,
@@ -39,7 +39,7 @@ export async function settle<T>(work: StartedWork<T>): Promise<Outcome> {
     return startedOutcome(ids, `Started ${what} (${ids.id}); ${hint}.`, failure);
   }
   const result = endingOf(handle.result() as Promise<T>);
-  const outcome = await follow(context, flags, what, result, () => heartbeatText(temporal, handle), hint);
+  const outcome = await follow(context, flags, what, result, () => heartbeatView(temporal, handle), hint);
   if ('left' in outcome) return startedOutcome(ids, '', outcome.left);
   return 'failure' in outcome.ended
     ? startedOutcome(ids, '', outcome.ended.failure)

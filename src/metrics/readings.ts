@@ -1,0 +1,111 @@
+/** What the gauges of a worker show: the stores' records of the backups that its daemon owns, and its heads. */
+import type { MemberRecord } from '../stores/records.ts';
+import type { Stores } from '../stores/connect.ts';
+import { castDriverError } from '../mongo/errors.ts';
+import { fromTimestamp } from '../mongo/positions.ts';
+import { PHASES } from '../shared/messages.ts';
+import { lagSeconds } from '../status/backup-status.ts';
+import type { Reading } from './registry.ts';
+
+/** A head that the worker holds. */
+export interface HeldHead {
+  readonly deployment: string;
+  readonly member: string;
+  readonly up: boolean;
+}
+
+/**
+ * One deployment is shown by one daemon, the one that owns a member of it.
+ * @throws LifeboatError `StoreUnavailable`
+ */
+export async function storeReadings(stores: Stores, daemon: string): Promise<Reading[]> {
+  try {
+    const members = await stores.members.find({ 'owner.daemon': daemon }).sort({ _id: 1 }).toArray();
+    const names = [...new Set(members.map(({ deployment }) => deployment))];
+    const deployments = await Promise.all(names.map((name) => deploymentReadings(stores, name)));
+    return [...deployments.flat(), ...members.flatMap(memberReadings)];
+  } catch (error) {
+    throw castDriverError(error, 'store', 'reading the figures of the backups');
+  }
+}
+
+export function headReadings(heads: readonly HeldHead[]): Reading[] {
+  return heads.map(({ deployment, member, up }) => ({
+    name: 'lifeboat_head_up',
+    labels: { deployment, member },
+    value: up ? 1 : 0,
+  }));
+}
+
+async function deploymentReadings(stores: Stores, deployment: string): Promise<Reading[]> {
+  const [record, snapshots, newest] = await Promise.all([
+    stores.deployments.findOne({ _id: deployment }),
+    stores.manifests.countDocuments({ deployment }),
+    stores.manifests.findOne({ deployment }, { sort: { 'optime.ts': -1 } }),
+  ]);
+  const readings: Reading[] = [{ name: 'lifeboat_snapshots', labels: { deployment }, value: snapshots }];
+  for (const phase of record ? PHASES : []) {
+    readings.push({ name: 'lifeboat_phase', labels: { deployment, phase }, value: record?.phase === phase ? 1 : 0 });
+  }
+  if (record?.problem) {
+    readings.push({ name: 'lifeboat_problem', labels: { deployment, code: record.problem.code }, value: 1 });
+  }
+  if (newest) {
+    readings.push(
+      {
+        name: 'lifeboat_newest_snapshot_timestamp_seconds',
+        labels: { deployment },
+        value: fromTimestamp(newest.optime.ts).t,
+      },
+      { name: 'lifeboat_newest_snapshot_bytes', labels: { deployment }, value: newest.logicalBytes },
+    );
+  }
+  return readings;
+}
+
+function memberReadings(record: MemberRecord): Reading[] {
+  const { deployment, member, seen, progress } = record;
+  const labels = { deployment, member };
+  const lag = lagSeconds(record);
+  const window = oplogWindowLeftSeconds();
+  const validatedAt = lastValidatedAt();
+  return [
+    ...reading('lifeboat_lag_seconds', labels, lag),
+    ...reading('lifeboat_source_seen_timestamp_seconds', labels, seen && seen.at.getTime() / 1000),
+    ...reading('lifeboat_oplog_window_left_seconds', labels, window),
+    ...reading('lifeboat_last_validated_timestamp_seconds', labels, validatedAt && validatedAt.getTime() / 1000),
+    ...(progress?.total
+      ? [
+          {
+            name: 'lifeboat_progress_ratio',
+            labels: { ...labels, stage: progress.stage },
+            value: Math.min(1, progress.done / progress.total),
+          } as const,
+        ]
+      : []),
+  ];
+}
+
+type PlainMemberGauge =
+  | 'lifeboat_lag_seconds'
+  | 'lifeboat_source_seen_timestamp_seconds'
+  | 'lifeboat_oplog_window_left_seconds'
+  | 'lifeboat_last_validated_timestamp_seconds';
+
+function reading(
+  name: PlainMemberGauge,
+  labels: { readonly deployment: string; readonly member: string },
+  value: number | null,
+): Reading[] {
+  return value === null ? [] : [{ name, labels, value }];
+}
+
+/** Null: no record holds yet how far the oplog of the source reaches back. */
+function oplogWindowLeftSeconds(): number | null {
+  return null;
+}
+
+/** Null: no record holds yet when a head was compared with its source. */
+function lastValidatedAt(): Date | null {
+  return null;
+}

@@ -1,0 +1,107 @@
+/** What the step that applies entries says of where the head stands, and of a head that holds nothing. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import type { HeadOwner } from '../src/head/owner.ts';
+import { fromStoredPosition } from '../src/mongo/positions.ts';
+import { isLifeboatError, type ErrorName } from '../src/shared/errors.ts';
+import { applyEntries } from '../src/steps/apply-entries.ts';
+import { beginSync } from '../src/steps/begin-sync.ts';
+import { buildHead } from '../src/steps/build-head.ts';
+import { copySource } from '../src/steps/copy-source.ts';
+import { finishSync } from '../src/steps/finish-sync.ts';
+import { tailOplog } from '../src/steps/tail-oplog.ts';
+import { updateMember } from '../src/stores/members.ts';
+import type { SyncPlan } from '../src/stores/records.ts';
+import { testFolder } from './support/folders.ts';
+import { headIdentity, openHead } from './support/head.ts';
+import { listed, openSyncLab, stepContext, type Deployment, type SyncLab } from './support/sync.ts';
+
+let lab: SyncLab;
+const ctx = stepContext();
+
+before(async () => {
+  lab = await openSyncLab();
+});
+
+after(async () => {
+  await lab?.[Symbol.asyncDispose]();
+});
+
+interface Begun extends AsyncDisposable {
+  readonly deployment: Deployment;
+  readonly head: HeadOwner;
+  readonly plan: SyncPlan;
+}
+
+/** An initial sync that has begun, the first entries of its source, and a head that holds nothing. */
+async function begun(): Promise<Begun> {
+  const deployment = await lab.begin();
+  const { stores, source, fence } = deployment;
+  const plan = await beginSync(ctx, { stores, source, fence });
+  await tailOplog(ctx, deployment, { maxMs: 1_000 });
+  const folder = await testFolder();
+  const head = await openHead(folder.path, headIdentity({ incarnation: fence.incarnation.toHexString() }));
+  return {
+    deployment,
+    head,
+    plan,
+    async [Symbol.asyncDispose]() {
+      await head.close();
+      await folder[Symbol.asyncDispose]();
+    },
+  };
+}
+
+function parts({ deployment: { stores, fence, arrivals }, head }: Begun): Parameters<typeof applyEntries>[1] {
+  return { stores, fence, head, arrivals, windowMs: 0 };
+}
+
+function kind(name: ErrorName): (error: unknown) => boolean {
+  return (error) => isLifeboatError(error, name) && !error.retryable;
+}
+
+test('an initial sync has caught up at its stop point and not before, whatever is stored', async () => {
+  await using made = await begun();
+  const { head, plan } = made;
+  const start = fromStoredPosition(plan.beginApplying);
+  const until = { ts: { t: start.ts.t + 10_000, i: 1 }, term: start.term };
+  await head.attempt('build').turn((open) => {
+    const position = { appliedThrough: start, oplogFrom: start, inconsistentUntil: until };
+    return open.save({ ...open.record, stage: 'catching-up', position }, { journaled: true });
+  });
+  for (const maxMs of [50, 300, 1_100]) {
+    const { caughtUp } = await applyEntries(ctx, parts(made), { maxMs, until });
+    assert.equal(caughtUp, false);
+  }
+  await assert.rejects(finishSync(ctx, parts(made)), kind('HeadUnfinished'));
+});
+
+test('a head that lost its data in an initial sync sends the sync back to building it', async () => {
+  await using made = await begun();
+  await assert.rejects(applyEntries(ctx, parts(made), { maxMs: 1_000 }), kind('HeadUnfinished'));
+  await assert.rejects(finishSync(ctx, parts(made)), kind('HeadUnfinished'));
+});
+
+test('a head that lost its data after the initial sync is missing, and no slice is removed over that', async () => {
+  await using made = await begun();
+  const { stores, fence } = made.deployment;
+  await updateMember(stores, fence, { sync: { ...made.plan, stage: 'validated' } });
+  await assert.rejects(applyEntries(ctx, parts(made), { maxMs: 1_000 }), kind('HeadMissing'));
+  const listed = await stores.syncCollections.countDocuments({ '_id.incarnation': fence.incarnation });
+  await assert.rejects(finishSync(ctx, parts(made)), kind('HeadMissing'));
+  assert.equal(await stores.syncCollections.countDocuments({ '_id.incarnation': fence.incarnation }), listed);
+});
+
+test('a collection whose slices are gone is not built without its documents', async () => {
+  const orders = lab.set.client.db('shop').collection('orders');
+  await orders.insertMany(Array.from({ length: 10 }, (_, n) => ({ n })));
+  await using made = await begun();
+  const { stores, source, fence } = made.deployment;
+  for (let finished = false; !finished;) {
+    ({ finished } = await copySource(ctx, { stores, source, fence, slicesInFlight: 2 }, { maxMs: 5_000 }));
+  }
+  const { _id } = await listed(made.deployment, 'shop.orders');
+  await stores.slices.deleteMany({ '_id.incarnation': fence.incarnation, '_id.uuid': _id.uuid });
+  const building = buildHead(ctx, { stores, fence, head: made.head }, { maxMs: 10_000 });
+  await assert.rejects(building, kind('SliceMissing'));
+});
