@@ -28,16 +28,30 @@ export class Presence {
     }
   }
 
-  /** Says every few seconds that the daemon is there, until `signal` is aborted. */
+  /** Says every few seconds that the daemon is there, and looks for heads that are no longer its own, until `signal` is aborted. */
   async keep(signal: AbortSignal): Promise<void> {
+    // Apart from each other: a head that is long in ending must not make its daemon one that is silent.
+    await Promise.all([
+      this.#again(signal, 'the daemon could not say that it is there', () => this.#tell()),
+      this.#again(signal, 'the daemon could not look for heads that are no longer its own', () => this.#tidy()),
+    ]);
+  }
+
+  async #again(signal: AbortSignal, failure: string, work: () => Promise<void>): Promise<void> {
     while (await waited(signal)) {
       try {
-        await this.#tell();
+        await work();
       } catch (error) {
         const code = isLifeboatError(error) ? error.code : undefined;
-        this.#daemon.logger.warn({ code }, 'the daemon could not say that it is there');
+        this.#daemon.logger.warn({ code }, failure);
       }
     }
+  }
+
+  /** A daemon that was away for long finds here what was taken over or purged meanwhile. */
+  async #tidy(): Promise<void> {
+    await this.#daemon.leaveTakenOver();
+    await this.#daemon.discardHeads();
   }
 
   async #tell(): Promise<void> {

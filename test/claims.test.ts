@@ -2,12 +2,22 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import { ObjectId } from 'mongodb';
-import { claimBackup, claimDaemon, claimHead, createMember, fenceOf, newIncarnation } from '../src/stores/claims.ts';
+import {
+  claimBackup,
+  claimDaemon,
+  claimHead,
+  createMember,
+  fenceOf,
+  newIncarnation,
+  type TakeoverTerms,
+} from '../src/stores/claims.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
-import { registerDaemon, touchDaemon } from '../src/stores/daemons.ts';
+import { registerDaemon, retireDaemon, touchDaemon } from '../src/stores/daemons.ts';
 import { readMember, updateMember } from '../src/stores/members.ts';
 import { isLifeboatError, type ErrorName } from '../src/shared/errors.ts';
-import type { MemberClaim, Phase } from '../src/shared/messages.ts';
+import type { Claim, MemberClaim, Phase } from '../src/shared/messages.ts';
+import type { Position } from '../src/shared/optime.ts';
+import { seedsAmong } from '../src/steps/seed-head.ts';
 import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
 
 let set: TestReplicaSet;
@@ -110,6 +120,72 @@ test('starting over leaves a living owner its member and takes it from a lost on
   });
   assert.equal(taken.daemon, 'd2');
   assert.equal(taken.taskQueue, 'lifeboat.daemon.d2');
+});
+
+async function daemonsThere(): Promise<void> {
+  await registerDaemon(stores, { id: 'd1', host: 'h', pid: 1, version: '0' });
+  await registerDaemon(stores, { id: 'd2', host: 'h', pid: 1, version: '0' });
+}
+
+async function ago(id: string, field: 'seenAt' | 'hereSince', ms: number): Promise<void> {
+  await stores.daemons.updateOne({ _id: id }, { $set: { [field]: new Date(Date.now() - ms) } });
+}
+
+const HOUR = 3_600_000;
+const terms = (ready = true): TakeoverTerms => ({ afterMs: HOUR / 2, ready: () => Promise.resolve(ready) });
+
+test('a claim passes to another daemon only from an owner that was silent longer than the claimant was away', async () => {
+  const first = await make();
+  await daemonsThere();
+  const ask = (takeover: TakeoverTerms): Promise<Claim> =>
+    claimBackup(stores, { deployment: 'shop', claimant: 'd2', takeover, onlyTakeover: true });
+  assert.deepEqual((await ask(terms())).member, first, 'an owner that is there keeps its claim, epoch and all');
+  await ago('d1', 'seenAt', HOUR);
+  assert.equal((await ask(terms())).daemon, 'd1', 'the claimant was not there to know');
+  await ago('d2', 'hereSince', HOUR);
+  assert.equal((await ask(terms(false))).daemon, 'd1', 'the claimant cannot do the work');
+  await updateMember(stores, fenceOf(first), { seen: null });
+  const taken = await ask(terms());
+  assert.deepEqual([taken.daemon, taken.member?.epoch], ['d2', first.epoch + 1]);
+  assert.equal(taken.member?.incarnation, first.incarnation);
+  await assert.rejects(updateMember(stores, fenceOf(first), { seen: null }), fails('FenceLost'));
+});
+
+test('an outage of the store makes no daemon one that is gone', async () => {
+  await make();
+  await daemonsThere();
+  for (const id of ['d1', 'd2']) {
+    await ago(id, 'seenAt', HOUR);
+    await ago(id, 'hereSince', 2 * HOUR);
+  }
+  // The store answers again, and the claimant is the first to say that it is there.
+  await touchDaemon(stores, 'd2');
+  const claim = await claimBackup(stores, { deployment: 'shop', claimant: 'd2', takeover: terms() });
+  assert.equal(claim.daemon, 'd1');
+});
+
+test('a retired daemon loses its claim at once, and is there again when it speaks', async () => {
+  await make();
+  await daemonsThere();
+  await assert.rejects(retireDaemon(stores, 'd1'), fails('DaemonPresent'));
+  await assert.rejects(retireDaemon(stores, 'd3'), fails('DaemonUnknown'));
+  await ago('d1', 'seenAt', HOUR / 60);
+  assert.ok((await retireDaemon(stores, 'd1')).retiredAt);
+  await assert.rejects(claimDaemon(stores, 'd2', 'd1'), fails('DaemonRetired'));
+  await touchDaemon(stores, 'd1');
+  assert.equal((await claimBackup(stores, { deployment: 'shop', claimant: 'd2', takeover: terms() })).daemon, 'd1');
+  await ago('d1', 'seenAt', HOUR / 60);
+  await retireDaemon(stores, 'd1');
+  assert.equal((await claimBackup(stores, { deployment: 'shop', claimant: 'd2', takeover: terms() })).daemon, 'd2');
+});
+
+test('a head is made from the newest snapshot that the stored entries go on from, or it is said why not', () => {
+  const at = (t: number): Position => ({ ts: { t, i: 1 }, term: 1 });
+  const snapshots = [30, 20, 10].map((t) => ({ id: `s${t}`, oplogFrom: at(t) }));
+  assert.deepEqual(seedsAmong(snapshots, at(20)), { snapshots: ['s30', 's20'] });
+  for (const seeds of [seedsAmong(snapshots, at(31)), seedsAmong(snapshots, null), seedsAmong([], at(1))]) {
+    assert.ok('missing' in seeds);
+  }
 });
 
 test('work on a head needs a backup in routine operation, and raises no epoch', async () => {

@@ -4,10 +4,19 @@ import { access, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { errorKind, type ErrorName } from '../src/shared/errors.ts';
-import type { BackupStatus, RestoreSummary, SnapshotSummary, VerifyResult } from '../src/shared/messages.ts';
+import type {
+  BackupStatus,
+  PurgePlan,
+  PurgeResult,
+  RestoreSummary,
+  SnapshotSummary,
+  VerifyResult,
+} from '../src/shared/messages.ts';
+import type { DaemonStatus } from '../src/status/daemons.ts';
 import { cliFolder, type CliFolder, type CliOptions, type Document } from './support/cli.ts';
 import { startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
 import { freePort } from './support/replica-set.ts';
+import { headPath } from './support/worker.ts';
 
 let lifeboat: TestLifeboat;
 let folder: CliFolder;
@@ -163,6 +172,7 @@ describe('a backup in routine operation', () => {
       taskQueue: 'lifeboat.daemon.far-away',
       startedAt: new Date(),
       seenAt: new Date(),
+      hereSince: new Date(),
     });
     const words = `restore shop --snapshot ${snapshot.id} --to dir:here --daemon far-away`;
     const { error } = await fails(words, 'BadUsage', 2);
@@ -213,4 +223,44 @@ describe('a backup that cannot begin', () => {
     await fails('backup status nobody', 'UnknownDeployment', 2);
     await fails('backup pause never', 'NoBackup');
   });
+});
+
+describe('a deployment that is purged', () => {
+  test('must not be running, and is not purged without a yes', async () => {
+    await fails('purge shop --wait', 'BadUsage', 2);
+    await fails('purge shop --yes --wait', 'DeploymentBusy');
+    assert.ok((await done<Record<string, unknown>>(`snapshots show ${snapshot.id}`))['id']);
+  });
+
+  test('is shown as a plan first, and then gone with all that was stored of it, the head too', async () => {
+    await done('backup stop shop');
+    const plan = await done<PurgePlan>('purge shop --dry-run');
+    assert.equal(plan.snapshots.count, await lifeboat.stores.manifests.countDocuments());
+    assert.deepEqual(plan.heads, [{ daemon: 'test-daemon', member: 'rs0', state: 'here' }]);
+    assert.ok(plan.blocks.freed > 0 && plan.blocks.freedBytes > 0 && plan.oplogStore.batches > 0);
+    assert.ok((await done<Record<string, unknown>>(`snapshots show ${snapshot.id}`))['id'], 'a plan removes nothing');
+    const purged = await done<PurgeResult>('purge shop --yes --wait --timeout 2m');
+    assert.deepEqual([purged.deletedBlocks, purged.headsLeftOn], [plan.blocks.freed, []]);
+    await fails(`snapshots show ${snapshot.id}`, 'UnknownSnapshot');
+    await fails('purge shop --dry-run', 'NothingStored');
+    await assert.rejects(access(headPath(lifeboat.setting.home, 'shop', 'rs0')));
+    const { stores } = lifeboat;
+    const left = await Promise.all(
+      [stores.blocks, stores.batches, stores.members].map((found) => found.countDocuments()),
+    );
+    assert.deepEqual(left, [0, 0, 0]);
+  });
+
+  test('is backed up anew under the same name', async () => {
+    const started = await done<BackupStatus>('backup start shop --wait --timeout 2m');
+    assert.equal(started.phase, 'routine');
+  });
+});
+
+test('the daemons are listed, with whose backups they run; one that is there is not retired', async () => {
+  const { daemons } = await done<{ daemons: DaemonStatus[] }>('daemons list');
+  const own = daemons.find(({ id }) => id === 'test-daemon');
+  assert.deepEqual([own?.state, own?.deployments], ['here', ['shop']]);
+  await fails('daemons retire test-daemon', 'DaemonPresent');
+  await fails('daemons retire nobody', 'DaemonUnknown');
 });

@@ -37,7 +37,14 @@ test('a file that says nothing means the defaults', () => {
   for (const source of ['', '# nothing yet\n', '{}', 'deployments:\n  # shop: ...\nlimits:\ndaemon:\n']) {
     assert.deepEqual(parseConfig(FILE, source), {
       file: FILE,
-      daemon: { id: null, dataDir: null, headCacheBytes: 2 ** 30, mongod: new Map(), metricsListen: null },
+      daemon: {
+        id: null,
+        dataDir: null,
+        headCacheBytes: 2 ** 30,
+        mongod: new Map(),
+        metricsListen: null,
+        takeoverAfterMs: 1_800_000,
+      },
       blockstore: null,
       syncStore: null,
       oplogStore: null,
@@ -51,7 +58,8 @@ test('every key that is built is read, in bytes and milliseconds, paths beside t
   const config = parseConfig(
     FILE,
     `
-daemon: { id: host-1, dataDir: data, headCache: 512MiB, mongod: { 6.0: /usr/bin/mongod, "7.0": bin/mongod }, metrics: { listen: "127.0.0.1:9464" } }
+daemon:
+  { id: host-1, dataDir: data, headCache: 512MiB, mongod: { 6.0: /usr/bin/mongod, "7.0": bin/mongod }, metrics: { listen: "127.0.0.1:9464" }, takeoverAfter: never }
 blockstore: { uri: "\${STORE}" }
 syncStore: { uriFile: sync-uri }
 limits: { slicesInFlight: 2, sourceReadMiBps: 1.5 }
@@ -73,6 +81,7 @@ deployments:
       ['6.0', '/usr/bin/mongod'],
       ['7.0', '/etc/lifeboat/bin/mongod'],
     ]),
+    takeoverAfterMs: Infinity,
     metricsListen: '127.0.0.1:9464',
   });
   assert.deepEqual(config.blockstore, { uri: '${STORE}' });
@@ -137,6 +146,7 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
   ['metrics without a host', 'daemon: { metrics: { listen: 9464 } }', '1:30', /must be host:port/],
   ['metrics at no port', 'daemon: { metrics: { listen: "localhost:70000" } }', '1:30', /must be host:port/],
   ['a size below the least', 'daemon:\n  headCache: 1MiB\n', '2:14', /at least 256MiB/],
+  ['a takeover before a daemon can be missed', 'daemon: { takeoverAfter: 5s }', '1:26', /at least 30s/],
   ['a text for a number', 'limits:\n  slicesInFlight: many\n', '2:19', /a whole number from 1 to 64/],
   ['a broken number', 'limits: { slicesInFlight: 1.5 }', '1:27', /a whole number from 1 to 64/],
   ['a number out of range', 'limits: { slicesInFlight: 0 }', '1:27', /a whole number from 1 to 64/],

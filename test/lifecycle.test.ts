@@ -18,7 +18,7 @@ function recorded(life: Lifecycle): Lifecycle {
 
 function running(stage: 'sync' | 'routine' = 'routine'): Lifecycle {
   const claimed = lifecycle.claimed(newLifecycle(T0), claim);
-  return recorded(lifecycle.prepared(claimed, { member, stage, warnings: [] }, T0));
+  return recorded(lifecycle.prepared(claimed, { member, stage, seed: false, warnings: [] }, T0));
 }
 
 function problem(kind: ErrorName): { code: string; message: string; fix: string } {
@@ -32,7 +32,7 @@ test('a new backup is claimed, recorded, prepared and then works', () => {
   assert.equal(nextStep(life), 'record');
   life = recorded(life);
   assert.equal(nextStep(life), 'prepare');
-  life = lifecycle.prepared(life, { member, stage: 'sync', warnings: [] }, T1);
+  life = lifecycle.prepared(life, { member, stage: 'sync', seed: false, warnings: [] }, T1);
   assert.equal(nextStep(life), 'record');
   assert.equal(nextStep(recorded(life)), 'work');
   assert.equal(phaseOf(life), 'initial-sync');

@@ -199,10 +199,14 @@ test('a worker that is told to end closes its head and leaves nothing behind', a
   await untilApplied(written);
 });
 
-test('a lost head needs a resync, which makes a new initial sync and keeps the snapshots', async () => {
+test('a lost head whose entries are gone needs a resync, which makes a new initial sync and keeps the snapshots', async () => {
   const { home } = lifeboat.setting;
   await command(handle, 'pause');
   const before = await lifeboat.stores.members.findOne({ deployment: 'shop' });
+  // As it is with a window of 0: a snapshot, and no entries that go on from it.
+  const [newest] = await lifeboat.stores.batches.find().sort({ 'last.ts': -1 }).limit(1).toArray();
+  assert.ok(newest);
+  await lifeboat.stores.batches.deleteMany({ 'last.ts': { $lt: newest.last.ts } });
   await lifeboat.worker().end();
   await rm(join(home, 'daemon', 'heads'), { recursive: true });
   await lifeboat.restartWorker();

@@ -3,7 +3,15 @@ import type { LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
 
 /** Steps that overlap, the one that is shown first: people wait for the copy while the head is already being built. */
-const SHOWN_FIRST = ['takeSnapshot', 'finishSync', 'validateHead', 'copySource', 'buildHead', 'applyEntries'] as const;
+const SHOWN_FIRST = [
+  'takeSnapshot',
+  'finishSync',
+  'seedHead',
+  'validateHead',
+  'copySource',
+  'buildHead',
+  'applyEntries',
+] as const;
 
 export type ProgressSource = (typeof SHOWN_FIRST)[number];
 

@@ -18,12 +18,14 @@ import type { MemberClaim } from '../shared/messages.ts';
 import { daemonTaskQueue } from '../shared/names.ts';
 import { openSource, type Source } from '../source/connect.ts';
 import { fenceOf } from '../stores/claims.ts';
+import { discardedHeads, headDiscarded } from '../stores/daemons.ts';
 import { openStores, type StoreUris, type Stores } from '../stores/connect.ts';
 import { updateMember } from '../stores/members.ts';
 import { ProgressBoard, TroubleBoard } from './boards.ts';
 import { takeDataDir, type DataDir } from './data-dir.ts';
 import { Heads } from './heads.ts';
 import { recordTrouble } from './phases.ts';
+import { leaveTakenOver } from './taken-over.ts';
 import { Sights } from './sights.ts';
 import { slicesFrom, type SliceTimes } from './slices.ts';
 
@@ -169,6 +171,21 @@ export class Daemon {
     const known = this.#sources.get(name);
     this.#sources.delete(name);
     await known?.source.then((source) => source.close()).catch(() => undefined);
+  }
+
+  /** Lets go of heads that another daemon has taken over. */
+  async leaveTakenOver(): Promise<void> {
+    await leaveTakenOver(this.heads, await this.stores(), this.#dataDir.path, this.logger);
+  }
+
+  /** Removes from the disk the heads of purged deployments that this daemon was left word of. */
+  async discardHeads(): Promise<void> {
+    const stores = await this.stores();
+    for (const head of await discardedHeads(stores, this.id)) {
+      await this.heads.discard(head);
+      await headDiscarded(stores, this.id, head);
+      this.logger.info({ deployment: head.deployment, member: head.member }, 'the head of a purged deployment is gone');
+    }
   }
 
   /**

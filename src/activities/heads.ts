@@ -1,10 +1,22 @@
 /** The heads of one daemon: opened when they are needed, under the newest claim, one owner to each. */
 import type { Logger } from 'pino';
+import {
+  beginSeed,
+  endSeed,
+  headDirectory,
+  ownerOf,
+  removeDirectory,
+  takeDirectory,
+  type HeadDirectory,
+} from '../head/directory.ts';
 import { HeadOwner } from '../head/owner.ts';
+import type { HeadIdentity } from '../head/types.ts';
+import { endMongodOn } from '../mongod/process.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { memberKey } from '../shared/names.ts';
 import type { Stores } from '../stores/connect.ts';
-import { readMember, type MemberFence } from '../stores/members.ts';
-import type { MemberRecord } from '../stores/records.ts';
+import { findMember, readMember, type MemberFence } from '../stores/members.ts';
+import type { DiscardedHead, MemberRecord } from '../stores/records.ts';
 
 export interface HeadsOptions {
   readonly daemon: string;
@@ -39,10 +51,7 @@ export class Heads {
       const held = this.#held.get(fence.key);
       const incarnation = fence.incarnation.toHexString();
       if (held?.epoch === fence.epoch && held.incarnation === incarnation) return held.owner;
-      const member = await readMember(stores, fence);
-      if (member.owner.daemon !== this.#options.daemon) {
-        throw new LifeboatError('FenceLost', `daemon ${member.owner.daemon} owns ${fence.key}`);
-      }
+      const member = await this.#ownMember(stores, fence);
       if (held) {
         this.#held.delete(fence.key);
         await held.owner.giveUp();
@@ -66,6 +75,72 @@ export class Heads {
     });
   }
 
+  /**
+   * Takes the directory of a head that is to be filled from `snapshot`, whatever stands in it; no mongod runs on it. Until
+   * `filled` nobody can open the head.
+   * @throws LifeboatError `FenceLost`, `HeadForeign`; `HeadStartFailed`, `DiskFull` (retryable)
+   */
+  async beginFilling(stores: Stores, fence: MemberFence, snapshot: string): Promise<HeadDirectory> {
+    return this.#inTurn(fence.key, async () => {
+      const member = await this.#ownMember(stores, fence);
+      const held = this.#held.get(fence.key);
+      if (held) await this.#close(fence.key, held);
+      const identity = identityOf(member);
+      const directory = headDirectory(this.#options.dataDir, identity);
+      await takeDirectory(directory, identity, fence.epoch);
+      await beginSeed(directory, identity, fence.epoch, snapshot);
+      return directory;
+    });
+  }
+
+  /**
+   * Ends what `beginFilling` began: all files are there, and durable.
+   * @throws LifeboatError `FenceLost`
+   */
+  async filled(stores: Stores, fence: MemberFence, snapshot: string): Promise<void> {
+    await this.#inTurn(fence.key, async () => {
+      const identity = identityOf(await this.#ownMember(stores, fence));
+      await endSeed(headDirectory(this.#options.dataDir, identity), identity, fence.epoch, snapshot);
+    });
+  }
+
+  /**
+   * Lets go of a head that another daemon has taken over: its mongod is ended, and once the other one's head holds data,
+   * its directory removed. Anything that is not surely such a head stays as it is.
+   */
+  async leave(
+    stores: Stores,
+    { deployment, member }: { readonly deployment: string; readonly member: string },
+  ): Promise<'ours' | 'left' | 'removed'> {
+    const key = memberKey(deployment, member);
+    return this.#inTurn(key, async () => {
+      const directory = headDirectory(this.#options.dataDir, { deployment, member });
+      const [owner, record] = await Promise.all([ownerOf(directory), findMember(stores, key)]);
+      if (!owner || !record || !isTakenOver(owner, record, this.#options.daemon)) return 'ours';
+      const held = this.#held.get(key);
+      if (held) await this.#close(key, held);
+      if (record.head === null) {
+        await endMongodOn(directory.dbpath);
+        return 'left';
+      }
+      await removeDirectory(directory);
+      return 'removed';
+    });
+  }
+
+  /** Removes the head of an incarnation that was purged; one of another incarnation stays. */
+  async discard({ deployment, member, incarnation }: DiscardedHead): Promise<void> {
+    const key = memberKey(deployment, member);
+    await this.#inTurn(key, async () => {
+      const directory = headDirectory(this.#options.dataDir, { deployment, member });
+      const owner = await ownerOf(directory);
+      if (owner?.identity.incarnation !== incarnation.toHexString()) return;
+      const held = this.#held.get(key);
+      if (held) await this.#close(key, held);
+      await removeDirectory(directory);
+    });
+  }
+
   async closeAll(): Promise<void> {
     await Promise.all(
       [...this.#held.keys()].map((key) =>
@@ -77,15 +152,16 @@ export class Heads {
     );
   }
 
+  async #ownMember(stores: Stores, fence: MemberFence): Promise<MemberRecord> {
+    const member = await readMember(stores, fence);
+    if (member.owner.daemon === this.#options.daemon) return member;
+    throw new LifeboatError('FenceLost', `daemon ${member.owner.daemon} owns ${fence.key}`);
+  }
+
   async #open(member: MemberRecord): Promise<HeadOwner> {
     const { dataDir, logger, mongod } = this.#options;
     return HeadOwner.open({
-      identity: {
-        deployment: member.deployment,
-        member: member.member,
-        incarnation: member.incarnation.toHexString(),
-        replicaSetId: member.source.replicaSetId.toHexString(),
-      },
+      identity: identityOf(member),
       epoch: member.owner.epoch,
       dataDir,
       logger: logger.child({ head: member._id }),
@@ -104,4 +180,30 @@ export class Heads {
     this.#turns.set(key, turn);
     return turn;
   }
+}
+
+function identityOf({ deployment, member, incarnation, source }: MemberRecord): HeadIdentity {
+  return {
+    deployment,
+    member,
+    incarnation: incarnation.toHexString(),
+    replicaSetId: source.replicaSetId.toHexString(),
+  };
+}
+
+/**
+ * Whether a head on the disk of `daemon` is one that the record gives to another daemon. The record must be of the same
+ * set, and its claim newer than the head's: a blockstore that is not the one the head belongs to says neither.
+ */
+function isTakenOver(
+  owner: { readonly identity: HeadIdentity; readonly epoch: number },
+  record: MemberRecord,
+  daemon: string,
+): boolean {
+  const incarnation = record.incarnation.toHexString();
+  if (record.owner.daemon === daemon || owner.identity.replicaSetId !== identityOf(record).replicaSetId) return false;
+  // A later incarnation is larger: see newIncarnation.
+  return owner.identity.incarnation === incarnation
+    ? owner.epoch < record.owner.epoch
+    : owner.identity.incarnation < incarnation;
 }

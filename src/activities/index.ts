@@ -1,21 +1,25 @@
 /** The activities of one daemon, each a thin edge around a step. */
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
-import type { MemberClaim } from '../shared/messages.ts';
+import type { Claim, MemberClaim } from '../shared/messages.ts';
 import { applyEntries } from '../steps/apply-entries.ts';
 import { beginSync } from '../steps/begin-sync.ts';
 import { buildHead } from '../steps/build-head.ts';
 import type { StepContext } from '../steps/context.ts';
 import { copySource } from '../steps/copy-source.ts';
 import { finishSync } from '../steps/finish-sync.ts';
+import { beginPurge, planPurge, purgeRecords, purgeSnapshots, refusePurging } from '../steps/purge.ts';
 import { restoreDirectory } from '../steps/restore-directory.ts';
+import { seedHead } from '../steps/seed-head.ts';
 import { tailOplog } from '../steps/tail-oplog.ts';
 import { takeSnapshot } from '../steps/take-snapshot.ts';
 import { validateHead } from '../steps/validate-head.ts';
 import { verifySnapshot } from '../steps/verify-snapshot.ts';
 import { watchOplog } from '../steps/watch-oplog.ts';
 import { claimBackup, claimDaemon, claimHead, fenceOf } from '../stores/claims.ts';
-import { readMember } from '../stores/members.ts';
+import type { Stores } from '../stores/connect.ts';
+import { retireDaemon } from '../stores/daemons.ts';
+import { membersOf, readMember } from '../stores/members.ts';
 import type { ProgressSource } from './boards.ts';
 import type { Daemon } from './daemon.ts';
 import { discardIncarnation } from './discard.ts';
@@ -24,9 +28,10 @@ import { counting, errorLabels, labelsOf, NO_MEMBER, type MemberLabels } from '.
 import { headWhileRoutine } from './routine-head.ts';
 import { claimInspection, inspect } from './inspect.ts';
 import { shownProblem, writePhase } from './phases.ts';
-import { prepareMember } from './prepare.ts';
+import { isHeadWhole, prepareMember } from './prepare.ts';
 import { abandonRestore, requireSnapshotOf } from './restores.ts';
-import type { DaemonActivities, MemberWork, SharedActivities } from './types.ts';
+import { patienceMs, takeoverTerms } from './takeover.ts';
+import type { ClaimRequest, DaemonActivities, MemberWork, SharedActivities } from './types.ts';
 
 /** What the shared task queue runs. */
 export function createSharedActivities(daemon: Daemon): SharedActivities {
@@ -39,19 +44,33 @@ export function createSharedActivities(daemon: Daemon): SharedActivities {
         daemon.logger,
         async (ctx) => {
           if (request.purpose === 'inspect') return claimInspection(ctx, daemon, request.deployment);
-          const stores = await daemon.stores();
-          switch (request.purpose) {
-            case 'backup':
-              return claimBackup(stores, { ...request, claimant: daemon.id });
-            case 'head':
-              return claimHead(stores, request.deployment);
-            case 'anywhere':
-              return claimDaemon(stores, daemon.id, request.daemon);
-          }
+          const claim = await claimFor(daemon, await daemon.stores(), request);
+          return { ...claim, patienceMs: patienceMs(await daemon.config()) };
         },
         claimErrors,
       ),
   };
+}
+
+async function claimFor(
+  daemon: Daemon,
+  stores: Stores,
+  request: Exclude<ClaimRequest, { readonly purpose: 'inspect' }>,
+): Promise<Claim> {
+  if (request.purpose !== 'anywhere') await refusePurging(stores, request.deployment);
+  switch (request.purpose) {
+    case 'backup':
+      return claimBackup(stores, { ...request, claimant: daemon.id, takeover: await takeoverTerms(daemon) });
+    case 'takeover': {
+      const { deployment } = request;
+      const terms = await takeoverTerms(daemon);
+      return claimBackup(stores, { deployment, claimant: daemon.id, takeover: terms, onlyTakeover: true });
+    }
+    case 'head':
+      return claimHead(stores, request.deployment);
+    case 'anywhere':
+      return claimDaemon(stores, daemon.id, request.daemon);
+  }
 }
 
 /** What the daemon's own task queue runs. */
@@ -99,6 +118,12 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
     releaseMember: ofBackup('releaseMember', async (_ctx, { deployment, member }: MemberWork) => {
       await daemon.heads.release(fenceOf(member));
       await daemon.closeSource(deployment);
+    }),
+    seedHead: withProgress('seedHead', async (ctx, { member }: MemberWork) => {
+      const stores = await daemon.stores();
+      const fence = fenceOf(member);
+      if (await isHeadWhole(daemon, stores, fence)) return;
+      await seedHead(ctx, { stores, fence, heads: daemon.heads, daemon: id });
     }),
     discardIncarnation: ofBackup('discardIncarnation', async (ctx, { member, incarnation }) => {
       await discardIncarnation(ctx, await daemon.stores(), fenceOf(member), incarnation);
@@ -192,6 +217,22 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       perform('abandonRestore', labelsOf(ending), async () => {
         await abandonRestore(await daemon.stores(), { ...ending, daemon: id });
         metrics.count('lifeboat_restores_total', { deployment: ending.deployment, outcome: ending.state });
+      }),
+    planPurge: ({ deployment }) =>
+      perform('planPurge', NO_MEMBER, async (ctx) => planPurge(ctx, await daemon.stores(), deployment)),
+    beginPurge: (request) =>
+      perform('beginPurge', NO_MEMBER, async () => ({ daemons: await beginPurge(await daemon.stores(), request) })),
+    discardHeads: () => perform('discardHeads', NO_MEMBER, async () => daemon.discardHeads()),
+    purgeSnapshots: (request) =>
+      perform('purgeSnapshots', NO_MEMBER, async (ctx) => purgeSnapshots(ctx, await daemon.stores(), request)),
+    purgeRecords: (request) =>
+      perform('purgeRecords', NO_MEMBER, async (ctx) => purgeRecords(ctx, await daemon.stores(), request)),
+    retireDaemon: ({ daemon: gone }) =>
+      perform('retireDaemon', NO_MEMBER, async () => {
+        const stores = await daemon.stores();
+        const { retiredAt } = await retireDaemon(stores, gone);
+        const deployments = [...new Set((await membersOf(stores, gone)).map(({ deployment }) => deployment))];
+        return { id: gone, retiredAt: (retiredAt ?? new Date()).toISOString(), deployments };
       }),
     verifySnapshot: (request) =>
       perform('verifySnapshot', NO_MEMBER, async (ctx) => {

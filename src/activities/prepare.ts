@@ -10,6 +10,8 @@ import { requireRecordedSet, type Source } from '../source/connect.ts';
 import { createMember, fenceOf } from '../stores/claims.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
+import { refusePurging } from '../steps/purge.ts';
+import { entriesGoOnFrom, seedsOf } from '../steps/seed-head.ts';
 import type { MemberRecord } from '../stores/records.ts';
 import { writeJudgement } from '../stores/warnings.ts';
 import type { StepContext } from '../steps/context.ts';
@@ -43,6 +45,7 @@ export async function prepareMember(
   // What ailed the source when it was last opened may be mended now, or new.
   await daemon.closeSource(deployment);
   const source = await daemon.source(deployment);
+  await refusePurging(stores, deployment);
   const known = member && (await readMember(stores, fenceOf(member)));
   const warnings = await preflight(ctx, daemon, { stores, source, begun: Boolean(known?.sync) });
   ctx.signal.throwIfAborted();
@@ -55,13 +58,33 @@ export async function prepareMember(
   if (record.sync) requireRecordedSet(source, record.source);
   await updateMember(stores, fence, { source: identity });
   const stage = await stageOf(stores, fence, record);
-  const head = await daemon.heads.of(stores, fence);
-  if (stage !== 'sync' && head.state().position === null) {
-    throw new LifeboatError('HeadMissing', `the head of ${claim.key} is not on daemon ${daemon.id}`);
-  }
+  const whole = await isHeadWhole(daemon, stores, fence);
+  const seed = stage !== 'sync' && !whole;
+  if (seed) await requireSeed(stores, record, daemon.id);
   const judged = JUDGED.map((name) => errorKind(name).code);
   const noted = await writeJudgement(stores, fence, { judged, found: warnings });
-  return { member: claim, stage, warnings: noted.map(shownProblem) };
+  return { member: claim, stage, seed, warnings: noted.map(shownProblem) };
+}
+
+/** @throws LifeboatError `HeadMissing`, with the reason, when a head that is gone can be made of nothing */
+async function requireSeed(stores: Stores, record: MemberRecord, daemon: string): Promise<void> {
+  const seeds = await seedsOf(stores, record);
+  if ('snapshots' in seeds) return;
+  throw new LifeboatError('HeadMissing', `the head of ${record._id} is not on daemon ${daemon}: ${seeds.missing}`);
+}
+
+/**
+ * Whether the head is here, with a position that the stored entries go on from. One that was taken over and comes back
+ * may stand before all of them.
+ */
+export async function isHeadWhole(daemon: Daemon, stores: Stores, fence: MemberFence): Promise<boolean> {
+  try {
+    const { position } = (await daemon.heads.of(stores, fence)).state();
+    return position !== null && (await entriesGoOnFrom(stores, fence, position.oplogFrom));
+  } catch (error) {
+    if (isLifeboatError(error, 'HeadFilling')) return false;
+    throw error;
+  }
 }
 
 /** What there is to warn of. @throws LifeboatError of the first check that failed */

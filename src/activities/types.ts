@@ -8,8 +8,10 @@ import type {
   MemberClaim,
   Phase,
   Problem,
+  PurgePlan,
   Progress,
   RestoreSummary,
+  RetiredDaemon,
   SnapshotSummary,
   VerifyResult,
 } from '../shared/messages.ts';
@@ -17,11 +19,13 @@ import type { Optime } from '../shared/optime.ts';
 
 /**
  * `backup`: a run of the lifecycle, which raises the epoch; `replace` starts over (see BackupClaimRequest).
+ * `takeover`: the same, if the owner, which did not take up its work, is gone; else its claim stays as it is.
  * `head`: work on the head of a backup in routine operation. `anywhere`: work that any daemon can do. `inspect`: looking
  * at a deployment from the daemon that owns it, else from any; it needs no store.
  */
 export type ClaimRequest =
   | { readonly purpose: 'backup'; readonly deployment: string; readonly replace?: string }
+  | { readonly purpose: 'takeover'; readonly deployment: string }
   | { readonly purpose: 'head'; readonly deployment: string }
   | { readonly purpose: 'anywhere'; readonly daemon?: string }
   | { readonly purpose: 'inspect'; readonly deployment: string | null };
@@ -56,6 +60,8 @@ export type SyncStage = 'sync' | 'validate' | 'first-snapshot' | 'routine';
 export interface Prepared {
   readonly member: MemberClaim;
   readonly stage: SyncStage;
+  /** The head is not here, and is to be made from a snapshot before anything is applied. */
+  readonly seed: boolean;
   readonly warnings: readonly Problem[];
 }
 
@@ -73,6 +79,8 @@ export interface DaemonActivities {
   prepareMember(work: { readonly deployment: string; readonly member: MemberClaim | null }): Promise<Prepared>;
   /** Closes the head cleanly. */
   releaseMember(work: MemberWork): Promise<void>;
+  /** Makes the head from its newest snapshot, unless it is here. */
+  seedHead(work: MemberWork): Promise<void>;
   /** Removes what an incarnation that was given up left in the stores. */
   discardIncarnation(work: MemberWork & { readonly incarnation: string }): Promise<void>;
   beginSync(work: MemberWork): Promise<void>;
@@ -105,6 +113,21 @@ export interface DaemonActivities {
   observe(request: { readonly shown: Sight | null; readonly maxMs: number }): Promise<Sight>;
   /** Looks at the stores and, if one is named, at a deployment, from this daemon's machine. */
   inspect(request: { readonly deployment: string | null }): Promise<Inspection>;
+  planPurge(request: { readonly deployment: string }): Promise<PurgePlan>;
+  /** Writes down what goes and ends every claim on it; the daemons that have heads of it. */
+  beginPurge(request: PurgeRun): Promise<{ readonly daemons: readonly string[] }>;
+  /** Removes from this daemon's disk the heads that it was left word of. */
+  discardHeads(): Promise<void>;
+  purgeSnapshots(request: PurgeRun): Promise<{ readonly deletedBlocks: number; readonly reclaimedBytes: number }>;
+  purgeRecords(request: PurgeRun): Promise<void>;
+  /** Writes down that another daemon is gone for good. */
+  retireDaemon(request: { readonly daemon: string }): Promise<RetiredDaemon>;
+}
+
+export interface PurgeRun {
+  readonly deployment: string;
+  /** Of the workflow. */
+  readonly run: string;
 }
 
 export interface RestoreWork {

@@ -227,10 +227,10 @@ function bytesOf(binary: Binary): Buffer {
 }
 
 /**
- * Removes parts of this deployment that dead snapshots left: no manifest names them, and the lease they were written
- * under is over. Says how many.
+ * Snapshots of this deployment that died: they have parts, no manifest names them, and the lease they were written under
+ * is over.
  */
-export async function removeLeftovers(stores: Stores, deployment: string): Promise<number> {
+export async function findLeftovers(stores: Stores, deployment: string): Promise<string[]> {
   try {
     return await stores.client.withSession({ causalConsistency: true }, async (session) => {
       const ids = new RegExp(`^${deployment}-\\d{8}T\\d{6}Z-[0-9a-f]{6}$`);
@@ -247,14 +247,25 @@ export async function removeLeftovers(stores: Stores, deployment: string): Promi
           part !== null && (await stores.leases.findOne({ _id: part.lease, revoked: false }, { session })) !== null
         );
       };
-      let removed = 0;
+      const dead: string[] = [];
       for (const id of found) {
         // The lease before the manifest, once more: one that was committed in between has no lease, but a manifest.
         if ((await isSnapshot(id)) || (await isBeingWritten(id)) || (await isSnapshot(id))) continue;
-        removed += (await stores.manifestParts.deleteMany({ '_id.snapshot': id }, { session })).deletedCount;
+        dead.push(id);
       }
-      return removed;
+      return dead;
     });
+  } catch (error) {
+    throw castDriverError(error, 'store', `looking for what dead snapshots of ${deployment} left`);
+  }
+}
+
+/** Removes the parts of snapshots that died. Says how many. */
+export async function removeLeftovers(stores: Stores, deployment: string): Promise<number> {
+  const dead = await findLeftovers(stores, deployment);
+  if (dead.length === 0) return 0;
+  try {
+    return (await stores.manifestParts.deleteMany({ '_id.snapshot': { $in: dead } })).deletedCount;
   } catch (error) {
     throw castDriverError(error, 'store', `removing what dead snapshots of ${deployment} left`);
   }

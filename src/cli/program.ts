@@ -114,6 +114,8 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
   addSnapshots();
   addRestores();
   addValidations();
+  addDaemons();
+  addPurge();
   addUnbuilt();
   return program;
 
@@ -334,6 +336,40 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
         choose(async (context) => (await import('./commands/validations.ts')).showValidation(context, id)),
       );
     help(show, 'validations show shop-20260101T000000Z-1a2b3c', NO_TEMPORAL);
+  }
+
+  function addDaemons(): void {
+    const daemons = group('daemons', 'the workers that are, or were, there', 'daemons list');
+    const list = daemons
+      .command('list')
+      .description('all daemons: when each was last heard of, and whose backups it runs')
+      .action(() => choose(async (context) => (await import('./commands/daemons.ts')).showDaemons(context)));
+    help(list, 'daemons list', NO_TEMPORAL);
+    const retire = daemons
+      .command('retire')
+      .description('say that a daemon is gone for good: others take over its backups at once')
+      .argument('<id>', 'its id')
+      .option('--timeout <duration>', 'wait no longer than this', durationFlag)
+      .action((id, { timeout }) =>
+        choose(async (context) => (await import('./commands/daemons.ts')).retireDaemon(context, id, timeout)),
+      );
+    help(retire, 'daemons retire host-1');
+  }
+
+  function addPurge(): void {
+    const purge = program
+      .command('purge')
+      .description('remove all that is stored of a deployment, snapshots too, and free its space; shows a plan first')
+      .argument('<name>', 'the deployment, its backup stopped', deploymentName)
+      .option('--dry-run', 'show the plan and remove nothing')
+      .option('--yes', 'do not ask')
+      .option('--wait', 'return when it is done')
+      .option('--timeout <duration>', 'wait no longer than this, such as 30m; the work goes on', durationFlag)
+      .action((name, flags) => {
+        if (!flags.dryRun) requireWait(flags);
+        choose(async (context) => (await import('./commands/purge.ts')).purge(context, name, flags));
+      });
+    help(purge, 'purge shop --dry-run');
   }
 
   function addUnbuilt(): void {

@@ -39,6 +39,8 @@ export interface Config {
     readonly headCacheBytes: number;
     /** Absolute path of the mongod to use, by major version such as `6.0`. */
     readonly mongod: ReadonlyMap<string, string>;
+    /** How long another daemon must have been silent before this one takes over its backups, in ms; Infinity: never. */
+    readonly takeoverAfterMs: number;
     /** `host:port` at which the worker shows its figures to Prometheus; null: nowhere. Read when the worker starts. */
     readonly metricsListen: string | null;
   };
@@ -61,12 +63,16 @@ const defaults = {
   slicesInFlight: 4,
   readFrom: 'secondaryPreferred',
   pointInTimeWindowMs: 24 * 3_600_000,
+  // Longer than a machine takes to be restarted or upgraded, and well within the oplog window of any source.
+  takeoverAfterMs: 30 * 60_000,
   minOplogWindowMs: 3 * 3_600_000,
 } as const satisfies Record<string, number | ReadFrom>;
 
 /** mongod refuses a smaller cache. */
 const MIN_HEAD_CACHE_BYTES = 2 ** 28;
 const MAX_SLICES_IN_FLIGHT = 64;
+/** A daemon tells of itself every ten seconds. */
+const MIN_TAKEOVER_MS = 30_000;
 /** Slower than this, an initial sync would never catch up with anything. */
 const MIN_READ_MIBPS = 0.1;
 const MAX_READ_MIBPS = 100_000;
@@ -125,6 +131,11 @@ const quantity = (
 
 const duration = quantity(parseDuration, 'a duration such as 24h');
 const size = quantity(parseSize, 'a size such as 1GiB');
+
+const takeoverAfter = quantity(
+  (written) => (written === 'never' ? { value: Infinity } : parseDuration(written)),
+  'a duration such as 30m, or never',
+).refine((ms) => ms >= MIN_TAKEOVER_MS, 'must be at least 30s: a daemon tells of itself every ten');
 
 const connectionString = text('a MongoDB connection string, or "${VARIABLE}"').refine(
   (uri) => uri.includes('${') || CONNECTION_STRING.test(uri),
@@ -208,6 +219,7 @@ export const fileSchema = section({
               : 'must be a map of major versions to paths, such as { "6.0": /usr/bin/mongod }',
         })
         .optional(),
+      takeoverAfter: takeoverAfter.optional(),
       metrics: optionalSection(section({ listen: listenAddress.optional() })),
     }),
   ),
@@ -251,6 +263,7 @@ export function configOf(file: string, written: ConfigFile, absolute: (path: str
       dataDir: daemon?.dataDir === undefined ? null : absolute(daemon.dataDir),
       headCacheBytes: daemon?.headCache ?? defaults.headCacheBytes,
       mongod: new Map(Object.entries(daemon?.mongod ?? {}).map(([version, binary]) => [version, absolute(binary)])),
+      takeoverAfterMs: daemon?.takeoverAfter ?? defaults.takeoverAfterMs,
       metricsListen: daemon?.metrics?.listen ?? null,
     },
     blockstore: blockstore ? sourceOf(blockstore) : null,

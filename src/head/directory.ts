@@ -17,7 +17,10 @@ export interface HeadDirectory {
   readonly logPath: string;
 }
 
-export function headDirectory(dataDir: string, { deployment, member }: HeadIdentity): HeadDirectory {
+export function headDirectory(
+  dataDir: string,
+  { deployment, member }: Pick<HeadIdentity, 'deployment' | 'member'>,
+): HeadDirectory {
   const root = join(dataDir, 'heads', deployment, member);
   return { root, dbpath: join(root, 'db'), logPath: join(root, 'mongod.log') };
 }
@@ -26,6 +29,8 @@ export function headDirectory(dataDir: string, { deployment, member }: HeadIdent
 interface OwnerFile {
   readonly identity: HeadIdentity;
   readonly epoch: number;
+  /** The snapshot whose files are being brought into the dbpath: until they are all there, no mongod may start on it. */
+  readonly seed?: string;
 }
 
 /**
@@ -45,8 +50,57 @@ export async function takeDirectory(directory: HeadDirectory, identity: HeadIden
   const sameSync = owner.identity.incarnation === identity.incarnation;
   // A later incarnation is larger: see newIncarnation.
   if (sameSync ? owner.epoch > epoch : owner.identity.incarnation > identity.incarnation) throw superseded(identity);
-  await writeOwner(directory, { identity, epoch });
+  const { seed } = owner;
+  // Files that are half there go before the mark that says so.
+  if (!sameSync && seed !== undefined) await clearDirectory(directory);
+  await writeOwner(directory, { identity, epoch, ...(sameSync && seed !== undefined ? { seed } : {}) });
   if (!sameSync) await clearDirectory(directory);
+}
+
+/**
+ * Marks a directory that was taken for this claim as one that is being filled from `snapshot`, its mongod ended.
+ * @throws LifeboatError `FenceLost` when it is not this claim's
+ */
+export async function beginSeed(
+  directory: HeadDirectory,
+  identity: HeadIdentity,
+  epoch: number,
+  snapshot: string,
+): Promise<void> {
+  await readOwn(directory, identity, epoch);
+  await endMongodOn(directory.dbpath);
+  await writeOwner(directory, { identity, epoch, seed: snapshot });
+  // What the files believe of their capped collections may be from before what they hold, as after a kill.
+  await writeFile(join(directory.root, UNCOUNTED), '', { mode: 0o600, flush: true });
+  await mkdir(directory.dbpath, { recursive: true, mode: 0o700 });
+}
+
+/**
+ * Takes the mark away: every file is there, and durable.
+ * @throws LifeboatError `FenceLost` when the directory is no longer this claim's, or is filled from another snapshot
+ */
+export async function endSeed(
+  directory: HeadDirectory,
+  identity: HeadIdentity,
+  epoch: number,
+  snapshot: string,
+): Promise<void> {
+  const { seed } = await readOwn(directory, identity, epoch);
+  if (seed !== snapshot) throw superseded(identity);
+  await writeOwner(directory, { identity, epoch });
+}
+
+/** What stands in `owner.json`, for whoever looks at a head without a claim. Undefined when there is none. */
+export async function ownerOf(
+  directory: HeadDirectory,
+): Promise<{ readonly identity: HeadIdentity; readonly epoch: number } | undefined> {
+  return readOwner(directory);
+}
+
+/** Removes a head and its directory, its mongod ended; `owner.json` goes last, so that what is left has an owner. */
+export async function removeDirectory(directory: HeadDirectory): Promise<void> {
+  await clearDirectory(directory);
+  await rm(directory.root, { recursive: true, force: true, maxRetries: 3 });
 }
 
 /** Removes the data of a head, its mongod ended. */
@@ -56,12 +110,20 @@ export async function clearDirectory({ dbpath }: HeadDirectory): Promise<void> {
 }
 
 /**
- * Says whether the directory is still that of this claim.
- * @throws LifeboatError `FenceLost` when it is not
+ * Says whether the directory is still that of this claim, and whole.
+ * @throws LifeboatError `FenceLost` when it is another's; `HeadFilling` (retryable) while it is filled from a snapshot
  */
 export async function checkDirectory(directory: HeadDirectory, identity: HeadIdentity, epoch: number): Promise<void> {
+  const { seed } = await readOwn(directory, identity, epoch);
+  if (seed === undefined) return;
+  const { deployment, member } = identity;
+  throw new LifeboatError('HeadFilling', `the head of ${deployment}/${member} is being filled from snapshot ${seed}`);
+}
+
+async function readOwn(directory: HeadDirectory, identity: HeadIdentity, epoch: number): Promise<OwnerFile> {
   const owner = await readOwner(directory);
   if (owner?.epoch !== epoch || owner.identity.incarnation !== identity.incarnation) throw superseded(identity);
+  return owner;
 }
 
 export function foreign({ root }: HeadDirectory, { deployment, member }: HeadIdentity): LifeboatError {

@@ -84,6 +84,19 @@ export async function endOfChain(stores: Stores, incarnation: ObjectId): Promise
   }
 }
 
+/** The first stored entry, or null while there is none. */
+export async function beginOfChain(stores: Stores, incarnation: ObjectId): Promise<Position | null> {
+  try {
+    const oldest = await stores.batches.findOne<{ first: { ts: Timestamp; t: Long } }>(
+      { '_id.incarnation': incarnation },
+      { sort: { 'last.ts': 1, 'last.t': 1 }, projection: { _id: 0, first: 1 } },
+    );
+    return oldest && fromStoredPosition(oldest.first);
+  } catch (error) {
+    throw castDriverError(error, 'store', 'reading the begin of the stored oplog');
+  }
+}
+
 /**
  * The stored batches, from the one that holds `from` (the caller skips what is before it) to the end of the chain as it
  * is when that is reached. The next one is fetched while the caller works on one. Nothing at all while the chain is empty.

@@ -362,7 +362,13 @@ const kinds = {
     code: 'LB4011',
     owner: 'operator',
     retryable: false,
-    fix: 'The daemon no longer has the data of the head. Run `lifeboat backup resync NAME`; its snapshots stay.',
+    fix: 'The daemon no longer has the data of the head, and it cannot be made again from a snapshot. Run `lifeboat backup resync NAME`; its snapshots stay.',
+  },
+  HeadFilling: {
+    code: 'LB4020',
+    owner: 'nobody',
+    retryable: true,
+    fix: 'The head is being made again from its newest snapshot; what needs it goes on by itself.',
   },
   ValidationFailed: {
     code: 'LB4015',
@@ -432,6 +438,19 @@ const kinds = {
     owner: 'operator',
     retryable: false,
     fix: 'A snapshot needs a backup in routine operation: see `lifeboat backup status NAME`.',
+  },
+
+  PurgeUnderWay: {
+    code: 'LB5020',
+    owner: 'operator',
+    retryable: false,
+    fix: 'A purge of this deployment has begun and not ended: run `lifeboat purge NAME` to its end first.',
+  },
+  NothingStored: {
+    code: 'LB5021',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Run `lifeboat backup status` and `lifeboat snapshots list` for the deployments of which anything is stored.',
   },
 
   // 6: restores
@@ -559,6 +578,24 @@ const kinds = {
     fix: 'Give each worker a daemon.id of its own, or leave it out; each makes one up and keeps it in its dataDir.',
   },
 
+  DaemonPresent: {
+    code: 'LB7020',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Stop its worker first. If its machine is gone, wait half a minute and try again.',
+  },
+  DaemonRetired: {
+    code: 'LB7021',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Its disk is gone with it: start the restore again on another daemon.',
+  },
+  DaemonSilent: {
+    code: 'LB7022',
+    owner: 'operator',
+    retryable: true,
+    fix: 'Start its worker again, or run `lifeboat daemons retire ID` if it is gone for good: another daemon then takes over.',
+  },
   MetricsPortTaken: {
     code: 'LB7030',
     owner: 'operator',

@@ -168,6 +168,61 @@ export interface RestoreInput {
 export interface VerifySnapshotInput {
   readonly snapshot: string;
 }
+export interface RetireDaemonInput {
+  readonly daemon: string;
+}
+
+export interface PurgeInput {
+  readonly deployment: string;
+  readonly dryRun?: boolean;
+}
+
+/** What a purge removes: the answer of `purge --dry-run`. */
+export interface PurgePlan {
+  readonly deployment: string;
+  readonly snapshots: {
+    readonly count: number;
+    readonly logicalBytes: number;
+    readonly oldest: Optime | null;
+    readonly newest: Optime | null;
+  };
+  readonly blocks: {
+    /** Distinct blocks that its snapshots refer to; those that another deployment refers to as well stay. */
+    readonly referred: number;
+    readonly shared: number;
+    readonly freed: number;
+    /** As stored; measured on a sample when there are many. */
+    readonly freedBytes: number;
+    readonly estimated: boolean;
+  };
+  readonly syncStore: { readonly slices: number; readonly bytes: number };
+  readonly oplogStore: { readonly batches: number; readonly bytes: number };
+  readonly heads: readonly {
+    readonly daemon: string;
+    readonly member: string;
+    readonly state: 'here' | 'silent' | 'retired' | 'unknown';
+  }[];
+  readonly restores: number;
+  /** Work that is under way on its snapshots, and that is waited for. */
+  readonly waitsFor: readonly { readonly purpose: string; readonly daemon: string; readonly snapshot: string | null }[];
+}
+
+export interface PurgeResult extends PurgePlan {
+  readonly deletedBlocks: number;
+  readonly reclaimedBytes: number;
+  /** Daemons that did not answer: each removes its head when its worker runs again. */
+  readonly headsLeftOn: readonly string[];
+  readonly durationMs: number;
+}
+
+/** What became of a daemon that was retired. */
+export interface RetiredDaemon {
+  readonly id: string;
+  /** ISO 8601, the store's clock. */
+  readonly retiredAt: string;
+  /** Deployments whose backups it owned. */
+  readonly deployments: readonly string[];
+}
 
 /** Where a head stands; what an activity reports of it. */
 export interface HeadPosition {
@@ -196,4 +251,6 @@ export interface Claim {
   readonly taskQueue: string;
   /** Null while nothing of the deployment was ever stored. */
   readonly member: MemberClaim | null;
+  /** How long the daemon may leave work on its queue before it is asked whether it is gone, in milliseconds. */
+  readonly patienceMs?: number;
 }

@@ -28,7 +28,7 @@ export function backupWorkflowId(deployment: string): string {
 
 /** Ids of workflows that are not one to a deployment begin with their type and deployment. */
 export function workflowIdOf(
-  type: 'snapshot' | 'restore' | 'verifySnapshot' | 'doctor',
+  type: 'snapshot' | 'restore' | 'verifySnapshot' | 'doctor' | 'retireDaemon' | 'purge',
   deployment: string,
   unique: string,
 ): string {

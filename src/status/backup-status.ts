@@ -2,11 +2,12 @@
 import { listSnapshots } from '../blockstore/snapshots.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromTimestamp } from '../mongo/positions.ts';
-import { LifeboatError } from '../shared/errors.ts';
+import { errorKind, LifeboatError } from '../shared/errors.ts';
 import type { BackupStatus, MemberStatus, Phase, Problem, Progress, SnapshotSummary } from '../shared/messages.ts';
 import { compareOptimes } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { DeploymentRecord, MemberRecord, StoredProblem } from '../stores/records.ts';
+import { daemonState } from '../stores/daemons.ts';
+import type { DaemonRecord, DeploymentRecord, MemberRecord, StoredProblem } from '../stores/records.ts';
 
 /**
  * The status of one backup.
@@ -17,7 +18,8 @@ export async function readStatus(stores: Stores, deployment: string): Promise<Ba
     const record = await stores.deployments.findOne({ _id: deployment });
     if (!record) throw new LifeboatError('NoBackup', `there is no backup of ${deployment}`);
     const members = await stores.members.find({ deployment }).sort({ _id: 1 }).toArray();
-    return statusOf(record, members, await listSnapshots(stores, deployment));
+    const status = statusOf(record, members, await listSnapshots(stores, deployment));
+    return withSilence(status, members, await stores.daemons.find({}).toArray(), await stores.now());
   });
 }
 
@@ -27,13 +29,17 @@ export async function readStatuses(stores: Stores): Promise<BackupStatus[]> {
     const deployments = await stores.deployments.find({}).sort({ _id: 1 }).toArray();
     const members = await stores.members.find({}).sort({ _id: 1 }).toArray();
     const snapshots = await listSnapshots(stores);
-    return deployments.map((record) =>
-      statusOf(
+    const daemons = await stores.daemons.find({}).toArray();
+    const now = await stores.now();
+    return deployments.map((record) => {
+      const own = members.filter(({ deployment }) => deployment === record._id);
+      const status = statusOf(
         record,
-        members.filter(({ deployment }) => deployment === record._id),
+        own,
         snapshots.filter(({ deployment }) => deployment === record._id),
-      ),
-    );
+      );
+      return withSilence(status, own, daemons, now);
+    });
   });
 }
 
@@ -53,6 +59,23 @@ export function statusOf(
     restorable: snapshots.map(({ optime }) => ({ from: optime, to: optime })),
     problem: record.problem === null ? oldestWarning(record.phase, members) : problemOf(record.problem),
   };
+}
+
+/** A backup that should run, on a daemon that is not heard of: only others can tell. */
+function withSilence(
+  status: BackupStatus,
+  members: readonly MemberRecord[],
+  daemons: readonly DaemonRecord[],
+  now: Date,
+): BackupStatus {
+  if (status.problem || !['initial-sync', 'routine'].includes(status.phase)) return status;
+  const owners = new Set(members.map(({ owner }) => owner.daemon));
+  const away = daemons.find((daemon) => owners.has(daemon._id) && daemonState(daemon, now) !== 'here');
+  if (!away) return status;
+  const { code, fix } = errorKind('DaemonSilent');
+  const since = away.seenAt.toISOString();
+  const message = `daemon ${away._id} on ${away.host}, which runs this backup, was last heard of at ${since}`;
+  return { ...status, problem: { code, message, fix, since } };
 }
 
 function memberStatusOf(member: MemberRecord): MemberStatus {

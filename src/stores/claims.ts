@@ -10,7 +10,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { Claim, MemberClaim, Phase } from '../shared/messages.ts';
 import { daemonTaskQueue, memberKey } from '../shared/names.ts';
 import type { Stores } from './connect.ts';
-import { findDaemon, isDaemonLost } from './daemons.ts';
+import { findDaemon, isDaemonLost, isGone } from './daemons.ts';
 import type { MemberFence } from './members.ts';
 import type { MemberRecord } from './records.ts';
 
@@ -25,6 +25,17 @@ export interface BackupClaimRequest {
    * replacement was made by an earlier attempt of this claim and is kept.
    */
   readonly replace?: string;
+  /** When the claimant may take over from an owner that is gone. Without it the owner stays. */
+  readonly takeover?: TakeoverTerms;
+  /** Only a takeover is asked for: while the owner is not gone its claim stays as it is, epoch and all. */
+  readonly onlyTakeover?: boolean;
+}
+
+export interface TakeoverTerms {
+  /** How long the owner must have been silent, in milliseconds; Infinity: until an operator retires it. */
+  readonly afterMs: number;
+  /** Whether the claimant can do the work. Asked only once the owner is gone. */
+  readonly ready: (member: MemberRecord, owner: { readonly retired: boolean }) => Promise<boolean>;
 }
 
 /** The fence that a claim stands for. */
@@ -52,7 +63,9 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
       const record = await stores.members.findOne({ deployment: request.deployment });
       if (!record) return placed(request.claimant, null);
       const replacing = request.replace !== undefined && record.incarnation.toHexString() === request.replace;
-      const daemon = await nextOwner(stores, record, request.claimant, replacing);
+      const daemon = await nextOwner(stores, record, request, replacing);
+      const moves = daemon !== record.owner.daemon;
+      if (request.onlyTakeover && !moves) return placed(daemon, claimOf(record));
       const claimedAt = await stores.now();
       const raised = await stores.members.findOneAndUpdate(
         { _id: record._id, incarnation: record.incarnation, 'owner.epoch': record.owner.epoch },
@@ -70,7 +83,10 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
                   oplog: null,
                   warnings: [],
                 }
-              : {}),
+              : // Of the new owner's head nothing is known yet.
+                moves
+                ? { head: null, progress: null }
+                : {}),
           },
         },
         { returnDocument: 'after' },
@@ -92,10 +108,26 @@ export function newIncarnation(now: Date, replaced?: ObjectId): ObjectId {
   return new ObjectId(bytes);
 }
 
-/** Who owns the member next. Starting over needs nothing of the old owner's disk, so a lost owner is replaced then. */
-async function nextOwner(stores: Stores, record: MemberRecord, claimant: string, replacing: boolean): Promise<string> {
+/**
+ * Who owns the member next. Starting over needs nothing of the old owner's disk, so one that is silent is replaced then;
+ * any other claim goes to another daemon only by the terms of a takeover.
+ */
+async function nextOwner(
+  stores: Stores,
+  record: MemberRecord,
+  { claimant, takeover }: BackupClaimRequest,
+  replacing: boolean,
+): Promise<string> {
   const { daemon } = record.owner;
-  return replacing && daemon !== claimant && (await isDaemonLost(stores, daemon)) ? claimant : daemon;
+  if (daemon === claimant) return daemon;
+  if (replacing) return (await isDaemonLost(stores, daemon)) ? claimant : daemon;
+  if (!takeover) return daemon;
+  const [owner, witness] = await Promise.all([
+    stores.daemons.findOne({ _id: daemon }),
+    stores.daemons.findOne({ _id: claimant }),
+  ]);
+  if (!isGone(owner, witness, await stores.now(), takeover.afterMs)) return daemon;
+  return (await takeover.ready(record, { retired: owner?.retiredAt !== undefined })) ? claimant : daemon;
 }
 
 /** What is known of a new member. */
@@ -173,11 +205,12 @@ export async function requireRoutine(stores: Stores, deployment: string): Promis
 
 /**
  * Where work goes that any daemon can do: to the one that was asked for, else to the claimant.
- * @throws LifeboatError `DaemonUnknown`
+ * @throws LifeboatError `DaemonUnknown`, `DaemonRetired`
  */
 export async function claimDaemon(stores: Stores, claimant: string, requested?: string): Promise<Claim> {
   if (requested === undefined || requested === claimant) return placed(claimant, null);
-  await findDaemon(stores, requested);
+  const { retiredAt } = await findDaemon(stores, requested);
+  if (retiredAt) throw new LifeboatError('DaemonRetired', `daemon ${requested} was retired`);
   return placed(requested, null);
 }
 

@@ -45,6 +45,24 @@ export async function readMember(stores: Stores, fence: MemberFence): Promise<Me
   }
 }
 
+/** The record of that key, whoever holds its claim, or null. */
+export async function findMember(stores: Stores, key: string): Promise<MemberRecord | null> {
+  try {
+    return await stores.members.findOne({ _id: key });
+  } catch (error) {
+    throw castDriverError(error, 'store', `reading the state of ${key}`);
+  }
+}
+
+/** The members that a daemon owns. */
+export async function membersOf(stores: Stores, daemon: string): Promise<MemberRecord[]> {
+  try {
+    return await stores.members.find({ 'owner.daemon': daemon }).sort({ _id: 1 }).toArray();
+  } catch (error) {
+    throw castDriverError(error, 'store', `reading what daemon ${daemon} owns`);
+  }
+}
+
 function fenceLost(key: string): LifeboatError {
   return new LifeboatError('FenceLost', `another attempt has taken over ${key}`);
 }

@@ -57,6 +57,15 @@ export interface DeploymentRecord {
   readonly phase: Phase;
   readonly phaseSince: Date;
   readonly problem: StoredProblem | null;
+  /** Set while all that is stored of the deployment is being removed: nothing is claimed for it meanwhile. */
+  readonly purge?: {
+    /** Of the run that removes; a newer run puts its own here, and the older one stops. */
+    readonly run: string;
+    readonly since: Date;
+    /** What is removed. What a later backup of the same name stores has other incarnations. */
+    readonly incarnations: readonly ObjectId[];
+    readonly snapshots: readonly string[];
+  };
 }
 
 /** `members`: one replica set under backup; a replica set deployment has one, a cluster one for each shard. */
@@ -143,13 +152,26 @@ export interface DaemonRecord {
   readonly taskQueue: string;
   readonly startedAt: Date;
   readonly seenAt: Date;
+  /** Since when it was never silent for long: a silence of the store itself is nobody's (src/stores/daemons.ts). */
+  readonly hereSince: Date;
+  /** Set by an operator who knows that it is gone for good; gone as soon as the daemon speaks again. */
+  readonly retiredAt?: Date;
+  /** Heads of purged deployments that it is to remove from its disk. */
+  readonly discard?: readonly DiscardedHead[];
+}
+
+/** A head that is to be removed from the disk of a daemon. */
+export interface DiscardedHead {
+  readonly deployment: string;
+  readonly member: string;
+  readonly incarnation: ObjectId;
 }
 
 /** `leases`: work in progress that keeps blocks or a snapshot alive. */
 export interface LeaseRecord {
   /** Counts up over all leases: a smaller one is older. */
   readonly _id: number;
-  readonly purpose: 'snapshot' | 'restore' | 'verify';
+  readonly purpose: 'snapshot' | 'restore' | 'verify' | 'seed';
   readonly deployment: string;
   readonly daemon: string;
   /** The manifest whose blocks need no claim while the lease lives, or that is being read. */

@@ -19,11 +19,21 @@ import type { DaemonActivities, MemberWork } from '../activities/types.ts';
 import type { BackupInput } from '../shared/messages.ts';
 import { backupWorkflowId } from '../shared/names.ts';
 import { detailsOf, type Seen } from './details.ts';
-import { failure, failureOf, isKind, workflowFailure } from './failures.ts';
+import { failure, failureOf, isKind, wasNotTakenUp, workflowFailure } from './failures.ts';
 import { deploymentField, fieldsOf, reasonOf, refuseFields } from './input.ts';
 import * as lifecycle from './lifecycle.ts';
 import { nextStep, phaseOf, recordKey, type Lifecycle, type Step } from './lifecycle.ts';
-import { pause, resume, resync, status, stop, type LifecycleStatus, type PhaseAnswer } from './messages.ts';
+import {
+  daemonRetired,
+  knock,
+  pause,
+  resume,
+  resync,
+  status,
+  stop,
+  type LifecycleStatus,
+  type PhaseAnswer,
+} from './messages.ts';
 import { onDaemon, shared } from './options.ts';
 import { recordingOn } from './recording.ts';
 import { runSession } from './session.ts';
@@ -122,6 +132,10 @@ class BackupRun {
       description: 'End the backup; snapshots stay. {}',
       validator: (input) => refuseFields('stop', input),
     });
+    setHandler(daemonRetired, () => this.command(lifecycle.daemonSilent), {
+      description: 'Ask whether the daemon is gone. Sent when an operator retires it',
+    });
+    setHandler(knock, () => undefined, { description: 'Does nothing: a purge finds out by it that the backup runs' });
     setHandler(status, () => this.status(), { description: 'Phase, problem, daemon and positions' });
   }
 
@@ -239,6 +253,10 @@ class BackupRun {
   }
 
   async failed(error: unknown): Promise<void> {
+    if (wasNotTakenUp(error)) {
+      this.#life = lifecycle.daemonSilent(this.#life);
+      return;
+    }
     const found = failureOf(error);
     // Not a failure of an activity: a defect of this workflow, which the workflow task is to show.
     if (!found) throw error;
@@ -270,11 +288,12 @@ class BackupRun {
 
   async claim(): Promise<void> {
     const replace = lifecycle.replacedBy(this.#life);
-    const claim = await shared().claim({
-      purpose: 'backup',
-      deployment: this.#deployment,
-      ...(replace === undefined ? {} : { replace }),
-    });
+    const deployment = this.#deployment;
+    const claim = await shared().claim(
+      lifecycle.asksForTakeover(this.#life)
+        ? { purpose: 'takeover', deployment }
+        : { purpose: 'backup', deployment, ...(replace === undefined ? {} : { replace }) },
+    );
     this.#life = lifecycle.claimed(this.#life, claim);
   }
 
@@ -311,6 +330,10 @@ class BackupRun {
       activities: this.activities(),
       work,
       stage: this.#life.stage,
+      seed: this.#life.seed,
+      seeded: () => {
+        this.#life = lifecycle.seeded(this.#life);
+      },
       finishing: (finishing) => {
         this.#finishing = finishing;
       },
@@ -362,8 +385,9 @@ class BackupRun {
   }
 
   activities(): DaemonActivities {
-    if (!this.#life.claim) throw new Error('activities without a claim');
-    return onDaemon(this.#life.claim.taskQueue);
+    const { claim } = this.#life;
+    if (!claim) throw new Error('activities without a claim');
+    return onDaemon(claim.taskQueue, claim.patienceMs);
   }
 
   work(): MemberWork | undefined {

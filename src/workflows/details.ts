@@ -30,6 +30,7 @@ export function detailsOf(deployment: string, life: Lifecycle, seen: Seen | null
     `**${deployment}**: **${phase}** since ${time(life.since)}. ${meanings[phase]}`,
     problem && problemText(problem),
     ...life.warnings.map((warning) => `Warning: ${problemText(warning)}`),
+    life.seed ? 'The head is being made again from its newest snapshot; the oplog is stored meanwhile.' : null,
     seen && sightText(seen, phase === 'initial-sync'),
     positionOf(life),
     reason === null ? null : `Reason given: ${reason}`,

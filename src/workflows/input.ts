@@ -41,6 +41,13 @@ function optionalText(type: string, fields: Fields, name: string): string | unde
   return fields[name] === undefined ? undefined : textField(type, fields, name);
 }
 
+/** A field that may be missing, which is false. */
+export function flagField(type: string, fields: Fields, name: string): boolean {
+  const value = fields[name] ?? false;
+  if (typeof value === 'boolean') return value;
+  throw badInput(`"${name}" of ${type} must be true or false`);
+}
+
 /** The field `deployment`. */
 export function deploymentField(type: string, fields: Fields): string {
   const name = textField(type, fields, 'deployment');

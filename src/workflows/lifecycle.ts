@@ -20,6 +20,8 @@ export interface Lifecycle {
   readonly claim: Claim | null;
   /** Another claim was made over ours, so that ours has to be made anew. */
   readonly claimLost: boolean;
+  /** The daemon left work on its queue for too long: it may be gone. */
+  readonly silent: boolean;
   /** A resync was asked for, and not yet claimed. */
   readonly startOver: boolean;
   /** Incarnations (hex) that were given up, whose leavings are still stored. */
@@ -27,6 +29,8 @@ export interface Lifecycle {
   /** Source, stores and head were checked since the last claim, problem or pause. */
   readonly prepared: boolean;
   readonly stage: SyncStage;
+  /** The head is being made from a snapshot. */
+  readonly seed: boolean;
   /** ISO 8601: since when the phase is what it is. */
   readonly since: string;
   /** What the stores were told last; see `recordKey`. */
@@ -44,10 +48,12 @@ export function newLifecycle(now: string): Lifecycle {
     warnings: [],
     claim: null,
     claimLost: false,
+    silent: false,
     startOver: false,
     superseded: [],
     prepared: false,
     stage: 'sync',
+    seed: false,
     since: now,
     recorded: null,
     seen: null,
@@ -102,7 +108,7 @@ export function recordKey(life: Lifecycle): string {
 export type Step = 'claim' | 'record' | 'discard' | 'prepare' | 'work' | 'wait' | 'fail' | 'end';
 
 export function nextStep(life: Lifecycle): Step {
-  const claimWanted = life.claimLost || life.startOver;
+  const claimWanted = life.claimLost || life.startOver || life.silent;
   if (life.claim && claimWanted) return 'claim';
   if (life.recorded !== recordKey(life)) return 'record';
   if (life.wish === 'stop') return 'end';
@@ -147,6 +153,7 @@ export function resyncWished(life: Lifecycle, reason: string | null, now: string
     startOver: true,
     warnings: [],
     stage: 'sync',
+    seed: false,
     seen: null,
     applied: null,
   };
@@ -162,25 +169,43 @@ export function replacedBy(life: Lifecycle): string | undefined {
   return life.startOver ? life.claim?.member?.incarnation : undefined;
 }
 
+/** True when only a daemon that is gone loses its claim: nothing else is amiss with it. */
+export function asksForTakeover(life: Lifecycle): boolean {
+  return life.silent && !life.claimLost && !life.startOver && (life.claim?.member ?? null) !== null;
+}
+
 export function claimed(life: Lifecycle, claim: Claim): Lifecycle {
   const replaced = replacedBy(life);
+  const same = claim.daemon === life.claim?.daemon && claim.member?.epoch === life.claim.member?.epoch;
   return {
     ...life,
     claim,
     claimLost: false,
+    silent: false,
     // A resync that was asked for before anything was claimed still has what this claim found to replace.
     startOver: life.startOver && replaced === undefined && claim.member !== null,
-    prepared: false,
+    // What was prepared under a claim that stays is prepared.
+    prepared: life.prepared && asksForTakeover(life) && same,
     superseded: replaced === undefined ? life.superseded : [...life.superseded, replaced],
   };
+}
+
+/** Work was not taken up in time, or the daemon was retired: another one may have to do it. */
+export function daemonSilent(life: Lifecycle): Lifecycle {
+  return { ...life, silent: true };
+}
+
+export function seeded(life: Lifecycle): Lifecycle {
+  return { ...life, seed: false };
 }
 
 export function claimWasLost(life: Lifecycle): Lifecycle {
   return { ...life, claimLost: true, prepared: false };
 }
 
-export function prepared(life: Lifecycle, { member, stage, warnings }: Prepared, now: string): Lifecycle {
-  return changed(life, { ...life, claim: withMember(life.claim, member), stage, warnings, prepared: true }, now);
+export function prepared(life: Lifecycle, { member, stage, seed, warnings }: Prepared, now: string): Lifecycle {
+  const claim = withMember(life.claim, member);
+  return changed(life, { ...life, claim, stage, seed, warnings, prepared: true }, now);
 }
 
 export function stageReached(life: Lifecycle, stage: SyncStage, now: string): Lifecycle {

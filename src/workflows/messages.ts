@@ -1,5 +1,5 @@
 /** How a running backup is spoken to. Each update returns when its phase is in effect. */
-import { defineQuery, defineUpdate } from '@temporalio/workflow';
+import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
 import type { Phase, Problem } from '../shared/messages.ts';
 import type { Optime } from '../shared/optime.ts';
 
@@ -28,4 +28,7 @@ export const pause = defineUpdate<PhaseAnswer, [{ readonly reason?: string }]>('
 export const resume = defineUpdate<PhaseAnswer, [Readonly<Record<string, never>>]>('resume');
 export const resync = defineUpdate<PhaseAnswer, [{ readonly reason?: string }]>('resync');
 export const stop = defineUpdate<PhaseAnswer, [Readonly<Record<string, never>>]>('stop');
+export const daemonRetired = defineSignal('daemonRetired');
+/** Asks for nothing: whoever sends it learns whether the backup runs. */
+export const knock = defineSignal('knock');
 export const status = defineQuery<LifecycleStatus>('status');

@@ -29,6 +29,7 @@ const SOON = '5 seconds';
 
 const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   recordPhase: { startToCloseTimeout: '5 minutes', summary: 'write the phase to the stores' },
+  seedHead: { startToCloseTimeout: '30 days', summary: 'make the head from its newest snapshot' },
   prepareMember: { startToCloseTimeout: '1 hour', summary: 'check source, stores and mongod; open the head' },
   releaseMember: {
     startToCloseTimeout: '5 minutes',
@@ -59,6 +60,12 @@ const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   abandonRestore: { startToCloseTimeout: '5 minutes', summary: 'record how the restore ended' },
   observe: { startToCloseTimeout: '1 hour', summary: 'see how far it is, for the details shown here' },
   verifySnapshot: { startToCloseTimeout: '30 days', summary: 'read every block of the snapshot' },
+  planPurge: { startToCloseTimeout: '30 days', summary: 'find out what a purge would remove' },
+  beginPurge: { startToCloseTimeout: '5 minutes', summary: 'write down what is removed; end every claim on it' },
+  discardHeads: { startToCloseTimeout: '1 hour', summary: 'remove heads of purged deployments' },
+  purgeSnapshots: { startToCloseTimeout: '30 days', summary: 'remove snapshots and free their blocks' },
+  purgeRecords: { startToCloseTimeout: '30 days', summary: 'remove slices, entries and records' },
+  retireDaemon: { startToCloseTimeout: '5 minutes', summary: 'write down that a daemon is gone' },
   inspect: {
     startToCloseTimeout: '5 minutes',
     scheduleToCloseTimeout: '50 seconds',
@@ -89,13 +96,19 @@ export function recordsOnDaemon(taskQueue: string): RecordActivities {
   return { recordPhase: proxied('recordPhase'), abandonRestore: proxied('abandonRestore') };
 }
 
-/** The activities of one daemon. Its queue has no time limit: work waits until the daemon's worker runs. */
-export function onDaemon(taskQueue: string): DaemonActivities {
+/**
+ * The activities of one daemon.
+ * @param patienceMs how long work waits for the daemon's worker, in milliseconds, before it fails and its workflow asks
+ *   whether the daemon is gone; without it, for ever
+ */
+export function onDaemon(taskQueue: string, patienceMs?: number): DaemonActivities {
+  const waiting: ActivityOptions = patienceMs === undefined ? {} : { scheduleToStartTimeout: patienceMs };
   const proxied = <K extends keyof DaemonActivities>(name: K): DaemonActivities[K] =>
-    proxyActivities<DaemonActivities>({ ...common, ...choices[name], taskQueue })[name];
+    proxyActivities<DaemonActivities>({ ...common, ...waiting, ...choices[name], taskQueue })[name];
   return {
     recordPhase: proxied('recordPhase'),
     prepareMember: proxied('prepareMember'),
+    seedHead: proxied('seedHead'),
     releaseMember: proxied('releaseMember'),
     discardIncarnation: proxied('discardIncarnation'),
     beginSync: proxied('beginSync'),
@@ -111,6 +124,12 @@ export function onDaemon(taskQueue: string): DaemonActivities {
     restoreDirectory: proxied('restoreDirectory'),
     abandonRestore: proxied('abandonRestore'),
     verifySnapshot: proxied('verifySnapshot'),
+    planPurge: proxied('planPurge'),
+    beginPurge: proxied('beginPurge'),
+    discardHeads: proxied('discardHeads'),
+    purgeSnapshots: proxied('purgeSnapshots'),
+    purgeRecords: proxied('purgeRecords'),
+    retireDaemon: proxied('retireDaemon'),
     observe: proxied('observe'),
     inspect: proxied('inspect'),
   };

@@ -26,16 +26,24 @@ export async function restore(input: RestoreInput): Promise<RestoreSummary> {
   const work: RestoreWork = { id: restoreId(deployment), deployment, snapshot, path };
   const what = `Restore \`${work.id}\` of snapshot \`${snapshot}\` into \`${path}\``;
   setCurrentDetails(`${what}: looking for a daemon.`);
-  const { taskQueue, daemon: chosen } = await failingWithCode(() =>
+  const place = await failingWithCode(() =>
     shared().claim({ purpose: 'anywhere', ...(daemon === undefined ? {} : { daemon }) }),
   );
+  const { taskQueue, daemon: chosen } = place;
   const where = daemonText(chosen, taskQueue);
   setCurrentDetails(workDetails(`${what}.`, where, null));
-  const activities = onDaemon(taskQueue);
+  const activities = onDaemon(taskQueue, place.patienceMs);
+  let asked = true;
+  const restoring = async (): Promise<RestoreSummary> => {
+    // Its files are on that daemon's disk: the restore waits for it, unless it was retired.
+    if (!asked) await shared().claim({ purpose: 'anywhere', daemon: chosen });
+    asked = false;
+    return activities.restoreDirectory(work);
+  };
   try {
     const summary = await observing(
       activities,
-      () => reclaiming(() => activities.restoreDirectory(work)),
+      () => reclaiming(restoring),
       (sight) => setCurrentDetails(workDetails(`${what}.`, where, { sight, at: new Date().toISOString() })),
     );
     const { optime, durationMs } = summary;

@@ -12,12 +12,16 @@ export interface SessionHost {
   readonly work: MemberWork;
   /** How far the backup had come when the session began. */
   readonly stage: SyncStage;
+  /** The head is to be made from a snapshot first. */
+  readonly seed: boolean;
   /** How far it has come since. */
   readonly stageNow: () => SyncStage;
   /** Called around work that begins anew when it is cancelled. */
   readonly finishing: (finishing: boolean) => void;
   /** Called when it has come further; resolves when that is recorded. */
   readonly reached: (stage: SyncStage) => Promise<void>;
+  /** Called when the head is there again. */
+  readonly seeded: () => void;
   /** Called now and then with what goes on. */
   readonly saw: (sight: Sight) => void;
   /** Called after each slice of work with what it brought. */
@@ -51,6 +55,11 @@ async function follow({ activities, work, sliceDone }: SessionHost): Promise<nev
 }
 
 async function build(host: SessionHost): Promise<void> {
+  if (host.seed) {
+    // Meanwhile the oplog is followed already: it does not wait for a head.
+    await host.activities.seedHead(host.work);
+    host.seeded();
+  }
   if (host.stage === 'sync') {
     while (!(await synced(host)));
     host.finishing(false);

@@ -17,9 +17,9 @@ export async function snapshot(input: SnapshotInput): Promise<SnapshotSummary> {
   let minimum: Optime | undefined;
   return reclaiming(async () => {
     setCurrentDetails(`**${deployment}**: looking for the daemon that owns its head.`);
-    const { taskQueue, member, daemon: name } = await shared().claim({ purpose: 'head', deployment });
+    const { taskQueue, member, daemon: name, patienceMs } = await shared().claim({ purpose: 'head', deployment });
     if (!member) throw new Error('a running backup has a member');
-    const daemon = onDaemon(taskQueue);
+    const daemon = onDaemon(taskQueue, patienceMs);
     const work: MemberWork = { deployment, member };
     // Asked for once: a snapshot that has to be taken again may be newer, and never need be.
     minimum ??= await daemon.majorityOptime(work);

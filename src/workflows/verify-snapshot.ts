@@ -15,11 +15,11 @@ export async function verifySnapshot(input: VerifySnapshotInput): Promise<Verify
   const deployment = deploymentOfSnapshot(snapshot);
   if (deployment !== undefined) tagDeployment(deployment);
   return reclaiming(async () => {
-    const { taskQueue, daemon: name } = await shared().claim({ purpose: 'anywhere' });
+    const { taskQueue, daemon: name, patienceMs } = await shared().claim({ purpose: 'anywhere' });
     const what = `Every block of snapshot \`${snapshot}\` is read and checked.`;
     const where = daemonText(name, taskQueue);
     setCurrentDetails(workDetails(what, where, null));
-    const daemon = onDaemon(taskQueue);
+    const daemon = onDaemon(taskQueue, patienceMs);
     const result = await observing(
       daemon,
       () => daemon.verifySnapshot({ snapshot }),

@@ -1,5 +1,5 @@
 /**
- * A process that takes or restores a snapshot and kills itself, with SIGKILL, at a place it was told. Run by
+ * A process that takes, restores or purges a snapshot and kills itself, with SIGKILL, at a place it was told. Run by
  * `crashOf` with one argument: a CrashPlan as JSON.
  */
 import { fileURLToPath } from 'node:url';
@@ -8,6 +8,7 @@ import { MongoClient, ObjectId } from 'mongodb';
 import { findBinary } from '../../src/embedded/binaries.ts';
 import type { Progress } from '../../src/shared/messages.ts';
 import { ZERO_OPTIME } from '../../src/shared/optime.ts';
+import { beginPurge, purgeSnapshots } from '../../src/steps/purge.ts';
 import { restoreDirectory, type RestoreRequest } from '../../src/steps/restore-directory.ts';
 import { takeSnapshot, type SnapshotParts } from '../../src/steps/take-snapshot.ts';
 import { openStores } from '../../src/stores/connect.ts';
@@ -30,7 +31,16 @@ export interface RestoreCrash {
   readonly dieAt: string;
 }
 
-export type CrashPlan = SnapshotCrash | RestoreCrash;
+export interface PurgeCrash {
+  readonly step: 'purge';
+  readonly store: string;
+  readonly deployment: string;
+  /** The stage of progress to die in, and at which report of it. */
+  readonly dieAt: string;
+  readonly report: number;
+}
+
+export type CrashPlan = SnapshotCrash | RestoreCrash | PurgeCrash;
 
 /** Longer than any plan takes, in milliseconds. */
 const TIMEOUT_MS = 120_000;
@@ -90,7 +100,24 @@ async function crashRestore({ store, request, dieAt }: RestoreCrash): Promise<vo
   await restoreDirectory(stepContext(new AbortController().signal, dieIn(dieAt)), parts, request);
 }
 
+async function crashPurge({ store, deployment, dieAt, report }: PurgeCrash): Promise<void> {
+  const stores = await openStores({ blockstore: store });
+  let reports = 0;
+  const ctx = stepContext(new AbortController().signal, ({ stage }) => {
+    if (stage === dieAt && ++reports === report) die();
+  });
+  const request = { deployment, run: `dies in ${dieAt}` };
+  await beginPurge(stores, request);
+  await purgeSnapshots(ctx, stores, request);
+}
+
+const crashes = {
+  snapshot: crashSnapshot,
+  restore: crashRestore,
+  purge: crashPurge,
+} as { readonly [step: string]: (plan: never) => Promise<void> };
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const plan = JSON.parse(process.argv[2] ?? '') as CrashPlan;
-  await (plan.step === 'snapshot' ? crashSnapshot(plan) : crashRestore(plan));
+  await crashes[plan.step]?.(plan as never);
 }

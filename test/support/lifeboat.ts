@@ -28,8 +28,20 @@ export interface LifeboatOptions {
   readonly sourceArgs?: readonly string[];
   /** Given to the worker. */
   readonly env?: Readonly<Record<string, string>>;
+  /** `pointInTime.window` of the deployment; the default of the product when left out. */
+  readonly window?: string;
+  /** `daemon.takeoverAfter` of every daemon. */
+  readonly takeoverAfter?: string;
   /** Keys of the section `daemon` of the configuration, beside its id. */
   readonly daemon?: object;
+}
+
+/** A further daemon: a worker of its own, with its own home and data directory. */
+export interface TestDaemon {
+  readonly id: string;
+  readonly home: string;
+  readonly worker: () => WorkerProcess;
+  readonly restart: () => Promise<WorkerProcess>;
 }
 
 export interface TestLifeboat extends AsyncDisposable {
@@ -47,6 +59,8 @@ export interface TestLifeboat extends AsyncDisposable {
   restartWorker(): Promise<WorkerProcess>;
   /** Writes the configuration: deployments by name, as URIs or as they stand in the file, and other sections. The worker sees it without a restart. */
   configure(deployments: Readonly<Record<string, string | object>>, more?: object): Promise<void>;
+  /** Starts the worker of another daemon; it is ended with everything else. */
+  startDaemon(id: string): Promise<TestDaemon>;
   startBackup(deployment: string): Promise<WorkflowHandle<typeof backup>>;
   status(deployment: string): Promise<BackupStatus>;
   untilPhase(deployment: string, phase: BackupStatus['phase'], timeoutMs?: number): Promise<BackupStatus>;
@@ -84,22 +98,30 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
         ...options.env,
       },
     };
+    const { window, takeoverAfter } = options;
+    const pointInTime = window === undefined ? {} : { pointInTime: { window } };
+    const daemonFiles = new Map([['test-daemon', setting.configFile]]);
+    let writeFor: (id: string) => object = () => ({});
+    const writeConfigs = async (): Promise<void> => {
+      // JSON is YAML.
+      for (const [id, file] of daemonFiles) await writeFile(file, JSON.stringify(writeFor(id)));
+    };
     const configure: TestLifeboat['configure'] = async (deployments, more = {}) => {
       const entries = Object.entries(deployments).map(
-        ([name, entry]) => [name, typeof entry === 'string' ? { uri: entry } : entry] as const,
+        ([name, entry]) => [name, typeof entry === 'string' ? { uri: entry, ...pointInTime } : entry] as const,
       );
-      const content = {
+      writeFor = (id) => ({
         daemon: {
-          id: 'test-daemon',
+          id,
           ...(options.mongod ? { mongod: { [options.mongod.major]: options.mongod.path } } : {}),
+          ...(takeoverAfter === undefined ? {} : { takeoverAfter }),
           ...options.daemon,
         },
         blockstore: { uri: storeSet.uri },
         deployments: Object.fromEntries(entries),
         ...more,
-      };
-      // JSON is YAML.
-      await writeFile(setting.configFile, JSON.stringify(content));
+      });
+      await writeConfigs();
     };
     await configure({ shop: source.uri });
     let worker = await startWorker(setting);
@@ -108,6 +130,28 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
     const { client } = temporal;
     const status = (deployment: string): Promise<BackupStatus> => readStatus(stores, deployment);
     const resources = stack.move();
+    const startDaemon = async (id: string): Promise<TestDaemon> => {
+      const own: WorkerSetting = {
+        configFile: join(folder, `lifeboat-${id}.yaml`),
+        home: join(folder, `home-${id}`),
+        env: setting.env,
+      };
+      await mkdir(own.home);
+      daemonFiles.set(id, own.configFile);
+      await writeConfigs();
+      let process = await startWorker(own);
+      resources.defer(() => endHead(own.home, 'shop', 'rs0'));
+      resources.defer(async () => process[Symbol.asyncDispose]());
+      return {
+        id,
+        home: own.home,
+        worker: () => process,
+        async restart() {
+          process = await startWorker(own);
+          return process;
+        },
+      };
+    };
     return {
       client,
       temporalAddress: temporal.address,
@@ -123,6 +167,7 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
         return worker;
       },
       configure,
+      startDaemon,
       startBackup: (deployment) =>
         client.workflow.start<typeof backup>('backup', {
           workflowId: backupWorkflowId(deployment),

@@ -1,0 +1,276 @@
+/**
+ * Freeing blocks that nothing refers to any more (design decision 10), beside snapshots and restores that go on.
+ *
+ * 1. Of the blocks in question, those that some manifest refers to are left out.
+ * 2. The others are doomed by a conditional write: with a number that is drawn from the counter of leases, and only where
+ *    no newer lease has claimed them. Whoever claims a block takes its doom away in the same write.
+ * 3. Every lease older than the doom is waited for. What such a lease claimed before the doom it may commit after it:
+ *    manifests that came meanwhile are read too, and what they refer to is let off.
+ * 4. Blocks are deleted by (hash, doom).
+ *
+ * It may end anywhere and be run again: dooms that are left mean nothing to anybody but the run that made them. A run that
+ * was stopped and wakes up may finish whatever it was at: after 3, a block under its doom can only have been referred
+ * to by a claim, which took the doom away.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { Binary, type ClientSession } from 'mongodb';
+import { castDriverError } from '../mongo/errors.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import type { Progress } from '../shared/messages.ts';
+import type { Stores } from '../stores/connect.ts';
+import type { ManifestPartRecord } from '../stores/records.ts';
+import { HASH_BYTES, hashKey } from './blocks.ts';
+
+export interface SweepParts {
+  readonly stores: Stores;
+  readonly signal: AbortSignal;
+  readonly report: (progress: Progress) => void;
+}
+
+export interface SweepResult {
+  /** Blocks that nothing referred to, and those of them that this run deleted, with their bytes as stored. */
+  readonly deadBlocks: number;
+  readonly deletedBlocks: number;
+  readonly reclaimedBytes: number;
+}
+
+/** Blocks that are held in memory at a time, at about 100 bytes each. */
+const RANGE_BLOCKS = 2 ** 19;
+/** Blocks to a write. */
+const GROUP_BLOCKS = 500;
+const LOOK_EVERY_MS = 1_000;
+const SPACE = 2 ** 32;
+
+/** A part of all hashes: those whose first four bytes are in it. */
+export interface HashRange {
+  readonly from: number;
+  /** Exclusive. */
+  readonly to: number;
+}
+
+/** Ranges that hold about `RANGE_BLOCKS` of `blocks` hashes each. Hashes are spread evenly. */
+export function hashRanges(blocks: number, rangeBlocks = RANGE_BLOCKS): readonly HashRange[] {
+  const count = Math.max(1, Math.ceil(blocks / rangeBlocks));
+  return Array.from({ length: count }, (_, n) => ({
+    from: Math.floor((SPACE * n) / count),
+    to: Math.floor((SPACE * (n + 1)) / count),
+  }));
+}
+
+/**
+ * Frees the blocks that only `dead` snapshots refer to: their manifests are gone, their parts still there.
+ * @param blocks about how many blocks they refer to; decides only how much is done at a time
+ */
+export async function sweepBlocksOf(
+  { stores, signal, report }: SweepParts,
+  dead: readonly string[],
+  blocks: number,
+): Promise<SweepResult> {
+  const total = { deadBlocks: 0, deletedBlocks: 0, reclaimedBytes: 0 };
+  try {
+    // Causally consistent: after a change of primary nothing is read that is older than what was read before.
+    await stores.client.withSession({ causalConsistency: true }, async (session) => {
+      const ranges = hashRanges(blocks);
+      for (const [n, range] of ranges.entries()) {
+        const sweep = new RangeSweep(stores, session, signal, range, (stage) =>
+          report({ stage, done: n, total: ranges.length, unit: 'blocks', perSecond: null, etaSeconds: null }),
+        );
+        const { deadBlocks, deletedBlocks, reclaimedBytes } = await sweep.run(dead);
+        total.deadBlocks += deadBlocks;
+        total.deletedBlocks += deletedBlocks;
+        total.reclaimedBytes += reclaimedBytes;
+      }
+    });
+    return total;
+  } catch (error) {
+    signal.throwIfAborted();
+    throw castDriverError(error, 'store', 'freeing blocks');
+  }
+}
+
+/** What only `candidates` refer to, without touching anything: for a plan. */
+export async function countOnlyOf(
+  { stores, signal }: Pick<SweepParts, 'stores' | 'signal'>,
+  candidates: readonly string[],
+  blocks: number,
+  each: (hashes: readonly Binary[], ofAll: number) => Promise<void>,
+): Promise<{ readonly referred: number; readonly only: number }> {
+  let referred = 0;
+  let only = 0;
+  await stores.client.withSession({ causalConsistency: true }, async (session) => {
+    for (const range of hashRanges(blocks)) {
+      const scan = { stores, session, signal, range };
+      const hashes = new Set<string>();
+      await scanParts(scan, candidates, (key) => hashes.add(key));
+      referred += hashes.size;
+      const others = (await snapshotIds(stores, session)).filter((id) => !candidates.includes(id));
+      await scanParts(scan, others, (key) => hashes.delete(key));
+      only += hashes.size;
+      await each([...hashes].slice(0, GROUP_BLOCKS).map(binaryOf), hashes.size);
+    }
+  });
+  return { referred, only };
+}
+
+class RangeSweep {
+  readonly #stores: Stores;
+  readonly #session: ClientSession;
+  readonly #signal: AbortSignal;
+  readonly #range: HashRange;
+  readonly #tell: (stage: string) => void;
+  readonly #dead = new Set<string>();
+
+  constructor(
+    stores: Stores,
+    session: ClientSession,
+    signal: AbortSignal,
+    range: HashRange,
+    tell: (stage: string) => void,
+  ) {
+    this.#stores = stores;
+    this.#session = session;
+    this.#signal = signal;
+    this.#range = range;
+    this.#tell = tell;
+  }
+
+  async run(candidates: readonly string[]): Promise<SweepResult> {
+    this.#tell('sweep: references');
+    await this.#scan(candidates, (key) => this.#dead.add(key));
+    if (this.#dead.size === 0) return { deadBlocks: 0, deletedBlocks: 0, reclaimedBytes: 0 };
+    const known = new Set(await snapshotIds(this.#stores, this.#session));
+    await this.#scan([...known], (key) => this.#dead.delete(key));
+    const doom = await nextDoom(this.#stores, this.#session);
+    this.#tell('sweep: doom');
+    await this.#inGroups((ids) => this.#doom(ids, doom));
+    await this.#untilLeasesEnd(doom);
+    const came = (await snapshotIds(this.#stores, this.#session)).filter((id) => !known.has(id));
+    const spared = new Set<string>();
+    await this.#scan(came, (key) => {
+      if (this.#dead.delete(key)) spared.add(key);
+    });
+    await this.#inGroups((ids) => this.#spare(ids, doom), spared);
+    this.#tell('sweep: delete');
+    let deletedBlocks = 0;
+    let reclaimedBytes = 0;
+    await this.#inGroups(async (ids) => {
+      reclaimedBytes += await storedBytesOf(this.#stores, this.#session, { _id: { $in: ids }, doom });
+      const filter = { _id: { $in: ids }, doom };
+      deletedBlocks += (await this.#stores.blocks.deleteMany(filter, { session: this.#session })).deletedCount;
+      this.#tell('sweep: delete');
+    });
+    return { deadBlocks: this.#dead.size, deletedBlocks, reclaimedBytes };
+  }
+
+  async #scan(snapshots: readonly string[], found: (key: string) => void): Promise<void> {
+    const scan = { stores: this.#stores, session: this.#session, signal: this.#signal, range: this.#range };
+    await scanParts(scan, snapshots, found);
+  }
+
+  /** A block that a newer lease has claimed is in use. */
+  async #doom(ids: readonly Binary[], doom: number): Promise<void> {
+    await this.#stores.blocks.updateMany(
+      { _id: { $in: [...ids] }, claim: { $lt: doom } },
+      { $set: { doom } },
+      { session: this.#session },
+    );
+  }
+
+  async #spare(ids: readonly Binary[], doom: number): Promise<void> {
+    const filter = { _id: { $in: [...ids] }, doom };
+    await this.#stores.blocks.updateMany(filter, { $unset: { doom: 1 } }, { session: this.#session });
+  }
+
+  async #untilLeasesEnd(doom: number): Promise<void> {
+    const options = { session: this.#session };
+    for (;;) {
+      this.#signal.throwIfAborted();
+      await this.#stores.leases.updateMany(
+        { _id: { $lt: doom }, revoked: false, $expr: { $lt: ['$expiresAt', '$$NOW'] } },
+        { $set: { revoked: true } },
+        options,
+      );
+      const oldest = await this.#stores.leases.findOne({ _id: { $lt: doom }, revoked: false }, options);
+      if (!oldest) return;
+      this.#tell(`sweep: waits for a ${oldest.purpose} of ${oldest.deployment} on ${oldest.daemon}`);
+      await delay(LOOK_EVERY_MS, undefined, { signal: this.#signal });
+    }
+  }
+
+  async #inGroups(work: (ids: Binary[]) => Promise<void>, keys: ReadonlySet<string> = this.#dead): Promise<void> {
+    let group: Binary[] = [];
+    for (const key of keys) {
+      if (group.push(binaryOf(key)) < GROUP_BLOCKS) continue;
+      this.#signal.throwIfAborted();
+      await work(group);
+      group = [];
+    }
+    if (group.length > 0) await work(group);
+  }
+}
+
+interface Scan {
+  readonly stores: Stores;
+  readonly session: ClientSession;
+  readonly signal: AbortSignal;
+  readonly range: HashRange;
+}
+
+/** Snapshots to a query. */
+const SNAPSHOTS_AT_ONCE = 100;
+
+/** Tells every hash of the range that the parts of these snapshots name. */
+async function scanParts(
+  { stores, session, signal, range }: Scan,
+  snapshots: readonly string[],
+  found: (key: string) => void,
+): Promise<void> {
+  for (let at = 0; at < snapshots.length; at += SNAPSHOTS_AT_ONCE) {
+    const some = snapshots.slice(at, at + SNAPSHOTS_AT_ONCE);
+    const cursor = stores.manifestParts
+      .find({ '_id.snapshot': { $in: some } }, { session, batchSize: 100 })
+      .project<Pick<ManifestPartRecord, 'hashes'>>({ _id: 0, hashes: 1 });
+    for await (const { hashes } of cursor) {
+      signal.throwIfAborted();
+      const bytes = Buffer.from(hashes.buffer.buffer, hashes.buffer.byteOffset, hashes.length());
+      for (let offset = 0; offset + HASH_BYTES <= bytes.length; offset += HASH_BYTES) {
+        const first = bytes.readUInt32BE(offset);
+        if (first >= range.from && first < range.to) found(hashKey(bytes.subarray(offset, offset + HASH_BYTES)));
+      }
+    }
+  }
+}
+
+async function snapshotIds(stores: Stores, session: ClientSession): Promise<string[]> {
+  const found = await stores.manifests.find({}, { session }).project<{ _id: string }>({ _id: 1 }).toArray();
+  return found.map(({ _id }) => _id);
+}
+
+async function nextDoom(stores: Stores, session: ClientSession): Promise<number> {
+  const counter = await stores.counters.findOneAndUpdate(
+    { _id: 'leases' },
+    { $inc: { value: 1 } },
+    { upsert: true, returnDocument: 'after', session },
+  );
+  if (!counter) throw new LifeboatError('Internal', 'the counter of leases gave no number');
+  return counter.value;
+}
+
+/** Bytes of the blocks that match, as they are stored. */
+export async function storedBytesOf(
+  stores: Stores,
+  session: ClientSession | undefined,
+  filter: object,
+): Promise<number> {
+  const [sum] = await stores.blocks
+    .aggregate<{ bytes: number }>(
+      [{ $match: filter }, { $group: { _id: null, bytes: { $sum: { $binarySize: '$data' } } } }],
+      session ? { session } : {},
+    )
+    .toArray();
+  return sum?.bytes ?? 0;
+}
+
+function binaryOf(key: string): Binary {
+  return new Binary(Buffer.from(key, 'latin1'));
+}
