@@ -86,31 +86,72 @@ export async function remakeCollection(head: OpenHead, wanted: CollectionToMake)
 const INSERT_DOCUMENTS = 100_000;
 const INSERT_BYTES = 40 * 1024 * 1024;
 
+/** Documents for one `insert`, as stretches of the bytes they came in: none is copied, or made an object of. */
+class Stretches {
+  readonly #documents: Buffer;
+  readonly #stretches: { from: number; to: number }[] = [];
+  #count = 0;
+  #bytes = 0;
+
+  constructor(documents: Buffer) {
+    this.#documents = documents;
+  }
+
+  get isEmpty(): boolean {
+    return this.#count === 0;
+  }
+
+  get buffers(): Buffer[] {
+    return this.#stretches.map(({ from, to }) => this.#documents.subarray(from, to));
+  }
+
+  hasRoomFor(bytes: number): boolean {
+    return this.isEmpty || (this.#count < INSERT_DOCUMENTS && this.#bytes + bytes <= INSERT_BYTES);
+  }
+
+  add(from: number, to: number): void {
+    const last = this.#stretches.at(-1);
+    if (last?.to === from) last.to = to;
+    else this.#stretches.push({ from, to });
+    this.#count += 1;
+    this.#bytes += to - from;
+  }
+
+  /** Each document by itself, in order. */
+  documents(): Buffer[] {
+    const found: Buffer[] = [];
+    for (const { from, to } of this.#stretches) {
+      for (let at = from; at < to;) {
+        const end = at + documentLength(this.#documents, at);
+        found.push(this.#documents.subarray(at, end));
+        at = end;
+      }
+    }
+    return found;
+  }
+}
+
 /**
  * Loads documents (raw, concatenated); one whose `_id` is there already takes its place. Most go by `insert`, which is
  * several times faster than `applyOps`. But it moves `_id` to the front, sets the time of day for a Timestamp(0,0) and
  * refuses what a client may not write: those go by `applyOps`, which stores the bytes it is given.
  */
 export async function loadDocuments(head: OpenHead, target: OpTarget, documents: Buffer): Promise<void> {
-  let inserts: Buffer[] = [];
-  let bytes = 0;
+  let inserts = new Stretches(documents);
   const exact: Buffer[] = [];
   const flush = async (): Promise<void> => {
     exact.push(...(await insertDocuments(head, target, inserts)));
-    inserts = [];
-    bytes = 0;
+    inserts = new Stretches(documents);
   };
   for (let at = 0; at < documents.length;) {
-    const length = documentLength(documents, at);
-    const one = documents.subarray(at, at + length);
-    at += length;
-    if (!('db' in target) || !isStoredAsGiven(one, 0)) {
-      exact.push(one);
-      continue;
+    const end = at + documentLength(documents, at);
+    if (!('db' in target) || !isStoredAsGiven(documents, at)) {
+      exact.push(documents.subarray(at, end));
+    } else {
+      if (!inserts.hasRoomFor(end - at)) await flush();
+      inserts.add(at, end);
     }
-    if (inserts.length === INSERT_DOCUMENTS || bytes + length > INSERT_BYTES) await flush();
-    inserts.push(one);
-    bytes += length;
+    at = end;
   }
   await flush();
   await applyDocuments(head, target, exact);
@@ -119,19 +160,20 @@ export async function loadDocuments(head: OpenHead, target: OpTarget, documents:
 const INVALID_NAMESPACE = 73;
 
 /** Gives the documents that were refused: there already, or not allowed to a client. */
-async function insertDocuments(head: OpenHead, target: OpTarget, documents: readonly Buffer[]): Promise<Buffer[]> {
-  if (documents.length === 0 || !('db' in target)) return [];
+async function insertDocuments(head: OpenHead, target: OpTarget, inserts: Stretches): Promise<Buffer[]> {
+  if (inserts.isEmpty || !('db' in target)) return [];
   const command = document(
     stringElement('insert', target.name),
     booleanElement('ordered', false),
     booleanElement('bypassDocumentValidation', true),
   );
-  const reply = await head.socket.raw(target.db, command, { field: 'documents', documents });
-  if (reply.code === INVALID_NAMESPACE) return [...documents];
+  const reply = await head.socket.raw(target.db, command, { field: 'documents', documents: inserts.buffers });
+  if (reply.code === INVALID_NAMESPACE) return inserts.documents();
   head.refuseTrouble(reply);
   const { body } = succeeded(reply, `loading ${namespaceOf(target)}`);
   const errors = findElement(body, 'writeErrors');
   if (!errors) return [];
+  const documents = inserts.documents();
   const refused: Buffer[] = [];
   for (const one of elements(body, errors.valueStart)) {
     const index = findElement(body, 'index', one.valueStart);

@@ -19,13 +19,17 @@ export function sha256(bytes: Uint8Array): Buffer {
   return hash('sha256', bytes, 'buffer');
 }
 
-/** zstd with `level`, on a thread of the pool. */
-export async function zstd(bytes: Uint8Array, level = LEVEL): Promise<Buffer> {
-  return compress(bytes, { params: { [constants.ZSTD_c_compressionLevel]: level } });
+/** zstd, on a thread of the pool, in one step: in the default steps of 16 KiB it takes a third as much processor time again. */
+async function zstd(bytes: Uint8Array): Promise<Buffer> {
+  // ZSTD_compressBound (zstd.h): what does not shrink grows by less than this.
+  const chunkSize = bytes.length + (bytes.length >> 8) + 128;
+  return compress(bytes, { chunkSize, params: { [constants.ZSTD_c_compressionLevel]: LEVEL } });
 }
 
-export async function unzstd(bytes: Uint8Array): Promise<Buffer> {
-  return decompress(bytes);
+/** @param rawBytes how many bytes are to come out; more are refused */
+async function unzstd(bytes: Uint8Array, rawBytes: number): Promise<Buffer> {
+  const room = Math.max(rawBytes, constants.Z_MIN_CHUNK);
+  return decompress(bytes, { chunkSize: room, maxOutputLength: room });
 }
 
 /**
@@ -59,7 +63,7 @@ export async function loadBytes(parts: Collection<PartRecord>, stored: StoredByt
   const packed = await packedBytes(parts, stored);
   if (!packed) return undefined;
   try {
-    const raw = await unzstd(packed);
+    const raw = await unzstd(packed, stored.rawBytes);
     return raw.length === stored.rawBytes && sha256(raw).equals(stored.sha256.buffer) ? raw : undefined;
   } catch {
     // zstd refuses what is not its own: damage, like a wrong hash.
