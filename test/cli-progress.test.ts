@@ -48,8 +48,8 @@ test('no line is wider than its terminal: the bar goes first', () => {
 test('where there is no terminal it is one plain line', () => {
   assert.equal(
     plainLine('the backup of shop', view, 12_000),
-    'the backup of shop: initial-sync; step 1 of 5: copy 45%, 45.0 MB of 100.0 MB, 5.0 MB/s, 11 s left; ' +
-      'step 2 of 5: load, 45.0 MB, 5.0 MB/s; LB2002 no member answers (12 s)',
+    'the backup of shop: initial-sync; step 1 of 6: copy 45%, 45.0 MB of 100.0 MB, 5.0 MB/s, 11 s left; ' +
+      'step 2 of 6: load, 45.0 MB, 5.0 MB/s; LB2002 no member answers (12 s)',
   );
   assert.equal(plainLine('the restore of shop', undefined, 500), 'the restore of shop: running (0.5 s)');
 });

@@ -4,6 +4,7 @@ import { BSON, type Binary, type Timestamp } from 'mongodb';
 import { HeadSocket, succeeded } from '../../src/head/socket.ts';
 import { privateSocketPath, startMongod } from '../../src/mongod/process.ts';
 import { CollectionReader } from '../../src/source/collection-reader.ts';
+import { ReadPace } from '../../src/source/read-pace.ts';
 import { DATABASE } from '../data.ts';
 import { runPipe, type Peers } from '../peers.ts';
 import { DEPLOYMENT, watch, type Product } from '../product.ts';
@@ -92,6 +93,7 @@ async function copyRaw(
     after: null,
     afterClusterTime,
     pieceBytes: 10 * 1024 * 1024,
+    pace: new ReadPace(),
     signal: new AbortController().signal,
   });
   let inserting = Promise.resolve();

@@ -23,7 +23,8 @@ export async function storeReadings(stores: Stores, daemon: string): Promise<Rea
     const members = await stores.members.find({ 'owner.daemon': daemon }).sort({ _id: 1 }).toArray();
     const names = [...new Set(members.map(({ deployment }) => deployment))];
     const deployments = await Promise.all(names.map((name) => deploymentReadings(stores, name)));
-    return [...deployments.flat(), ...members.flatMap(memberReadings)];
+    const ofMembers = await Promise.all(members.map((member) => memberReadings(stores, member)));
+    return [...deployments.flat(), ...ofMembers.flat()];
   } catch (error) {
     throw castDriverError(error, 'store', 'reading the figures of the backups');
   }
@@ -63,12 +64,13 @@ async function deploymentReadings(stores: Stores, deployment: string): Promise<R
   return readings;
 }
 
-function memberReadings(record: MemberRecord): Reading[] {
+async function memberReadings(stores: Stores, record: MemberRecord): Promise<Reading[]> {
   const { deployment, member, seen, progress } = record;
   const labels = { deployment, member };
   const lag = lagSeconds(record);
-  const window = oplogWindowLeftSeconds();
-  const validatedAt = lastValidatedAt();
+  // A worker of an earlier version left a record without it.
+  const window = (record.oplog as MemberRecord['oplog'] | undefined)?.leftSeconds ?? null;
+  const validatedAt = await lastValidatedAt(stores, record);
   return [
     ...reading('lifeboat_lag_seconds', labels, lag),
     ...reading('lifeboat_source_seen_timestamp_seconds', labels, seen && seen.at.getTime() / 1000),
@@ -100,12 +102,8 @@ function reading(
   return value === null ? [] : [{ name, labels, value }];
 }
 
-/** Null: no record holds yet how far the oplog of the source reaches back. */
-function oplogWindowLeftSeconds(): number | null {
-  return null;
-}
-
-/** Null: no record holds yet when a head was compared with its source. */
-function lastValidatedAt(): Date | null {
-  return null;
+/** When the head was last found equal to its source; null when it never was. */
+async function lastValidatedAt(stores: Stores, { incarnation }: MemberRecord): Promise<Date | null> {
+  const newest = await stores.validations.findOne({ incarnation, state: 'equal' }, { sort: { endedAt: -1 } });
+  return newest?.endedAt ?? null;
 }
