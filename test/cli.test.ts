@@ -109,12 +109,13 @@ test('every command has a help with an example, the global flags, and what it ha
   assert.deepEqual(
     seen.sort(),
     [
-      ...['up', 'down', 'worker', 'doctor', 'groom', 'restore'],
+      ...['up', 'down', 'worker', 'doctor', 'groom', 'restore', 'purge'],
       ...['add', 'list', 'remove'].map((name) => `deployments ${name}`),
       ...['start', 'pause', 'resume', 'resync', 'stop', 'status'].map((name) => `backup ${name}`),
       ...['create', 'list', 'show', 'delete', 'verify'].map((name) => `snapshots ${name}`),
       ...['list', 'show', 'cancel'].map((name) => `restores ${name}`),
       ...['list', 'show'].map((name) => `validations ${name}`),
+      ...['list', 'retire'].map((name) => `daemons ${name}`),
       ...['list', 'set', 'pause', 'resume'].map((name) => `schedules ${name}`),
     ].sort(),
   );

@@ -133,7 +133,7 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
     'a key like no other',
     'daemon:\n  xyzzy: 1\n',
     '2:3',
-    /xyzzy is no known key; there are id, dataDir, headCache, mongod, metrics/,
+    /xyzzy is no known key; there are id, dataDir, headCache, mongod, takeoverAfter, metrics/,
   ],
   ['a unit that is not there', 'daemon: { headCache: 1 }', '1:22', /has no unit: write a size/],
   ['a unit in the wrong case', 'daemon: { headCache: 1gib }', '1:22', /unknown unit "gib": write 1GiB/],
