@@ -10,7 +10,8 @@ const meanings: Readonly<Record<Phase, string>> = {
   'initial-sync': 'The data is copied from the source; the first snapshot ends it.',
   routine: 'The oplog of the source is followed and applied to the head.',
   paused: 'Nothing is read from the source. Send the update `resume` before its oplog has moved on.',
-  'resync-needed': 'The head cannot be brought to what the source is. Send the update `resync` to begin a new initial sync.',
+  'resync-needed':
+    'The head cannot be brought to what the source is. Send the update `resync` to begin a new initial sync.',
   failed: 'Mend what is named below, then send the update `resume`.',
   stopped: 'The backup is over; its snapshots can be restored.',
 };
