@@ -10,6 +10,7 @@ import { buildHead } from '../src/steps/build-head.ts';
 import { copySource } from '../src/steps/copy-source.ts';
 import { finishSync } from '../src/steps/finish-sync.ts';
 import { tailOplog } from '../src/steps/tail-oplog.ts';
+import { validateHead } from '../src/steps/validate-head.ts';
 import { updateMember } from '../src/stores/members.ts';
 import type { SyncPlan } from '../src/stores/records.ts';
 import { testFolder } from './support/folders.ts';
@@ -88,7 +89,8 @@ test('a head that lost its data after the initial sync is missing, and no slice 
   await updateMember(stores, fence, { sync: { ...made.plan, stage: 'validated' } });
   await assert.rejects(applyEntries(ctx, parts(made), { maxMs: 1_000 }), kind('HeadMissing'));
   const listed = await stores.syncCollections.countDocuments({ '_id.incarnation': fence.incarnation });
-  await assert.rejects(finishSync(ctx, parts(made)), kind('HeadMissing'));
+  const validating = validateHead(ctx, { ...parts(made), source: made.deployment.source }, { maxMs: 1_000 });
+  await assert.rejects(validating, kind('HeadMissing'));
   assert.equal(await stores.syncCollections.countDocuments({ '_id.incarnation': fence.incarnation }), listed);
 });
 

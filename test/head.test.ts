@@ -133,6 +133,20 @@ for (const atomic of [true, false]) {
   });
 }
 
+for (const atomic of [true, false]) {
+  test(`of a batch the operation that the head refused is named, with what it was refused for (${atomic ? 'whole' : 'marked'} batches)`, async () => {
+    await using made = await emptyHead({ atomic });
+    const o = { createIndexes: 'orders', v: 2, key: { n: 1 }, name: 'n', unique: true };
+    await applyAll(
+      made.head,
+      run(entry(1, createOf(NS, COLLECTION)), entry(2, { op: 'c', ns: 'shop.$cmd', ui: COLLECTION, o })),
+    );
+    const inserts = [1, 2, 2, 3].map((n, index) => entry(3 + index, insertOf(NS, COLLECTION, { _id: index, n })));
+    const refused = failsWith('Diverged', /1700000000,5: .*shop\.orders.* 11000/);
+    await assert.rejects(applyAll(made.head, run(...inserts)), refused);
+  });
+}
+
 test('an operation on a collection that the head does not have is a divergence', async () => {
   await using made = await emptyHead();
   const entries = run(entry(1, insertOf(NS, COLLECTION, { _id: 1 })));
