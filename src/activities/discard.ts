@@ -2,14 +2,11 @@
 import { ObjectId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import type { StepContext } from '../steps/context.ts';
+import { removeChain } from '../oplogstore/remove.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { BatchRecord } from '../stores/records.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import { removeSync } from '../syncstore/remove.ts';
 import { giveUpValidations } from '../validation/log.ts';
-
-/** Deleted at a time, so that a long chain is no single huge write and a cancellation is soon obeyed. */
-const BITE = 500;
 
 /**
  * The newest claim is read first: what is removed is never the incarnation that is in use.
@@ -27,22 +24,8 @@ export async function discardIncarnation(
   await removeSync(stores, given);
   try {
     await giveUpValidations(stores, given);
-    await removeEntries(ctx, stores, given);
+    await removeChain(stores, given, ctx.signal);
   } catch (error) {
     throw castDriverError(error, 'store', `removing stored entries of ${fence.key}`);
   }
-}
-
-async function removeEntries({ signal }: StepContext, stores: Stores, incarnation: ObjectId): Promise<void> {
-  for (;;) {
-    signal.throwIfAborted();
-    const ids = await stores.batches
-      .find({ '_id.incarnation': incarnation })
-      .project<Pick<BatchRecord, '_id'>>({ _id: 1 })
-      .limit(BITE)
-      .toArray();
-    if (ids.length === 0) break;
-    await stores.batches.deleteMany({ _id: { $in: ids.map(({ _id }) => _id) } });
-  }
-  await stores.batchParts.deleteMany({ incarnation });
 }

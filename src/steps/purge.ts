@@ -12,11 +12,12 @@ import { purgePlanOf, type PurgeFacts } from '../blockstore/purge-plan.ts';
 import { countOnlyOf, storedBytesOf, sweepBlocksOf, type SweepResult } from '../blockstore/sweep.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromTimestamp } from '../mongo/positions.ts';
+import { removeChain } from '../oplogstore/remove.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { PurgePlan } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';
 import { daemonState } from '../stores/daemons.ts';
-import type { BatchRecord, DeploymentRecord, MemberRecord } from '../stores/records.ts';
+import type { DeploymentRecord, MemberRecord } from '../stores/records.ts';
 import { removeSync } from '../syncstore/remove.ts';
 import type { StepContext } from './context.ts';
 
@@ -26,8 +27,6 @@ export interface PurgeRequest {
   readonly run: string;
 }
 
-/** Deleted at a time. */
-const BITE = 500;
 const LOOK_EVERY_MS = 1_000;
 
 // ---- the plan -----------------------------------------------------------------------------------------------------
@@ -206,7 +205,7 @@ export async function purgeRecords({ signal }: StepContext, stores: Stores, requ
     const { incarnations, since } = await markOf(stores, request);
     for (const incarnation of incarnations) {
       await removeSync(stores, incarnation);
-      await removeBatches(stores, incarnation, signal);
+      await removeChain(stores, incarnation, signal);
     }
     await stores.restores.deleteMany({ deployment, startedAt: { $lte: since } });
     await stores.members.deleteMany({ deployment, incarnation: { $in: [...incarnations] } });
@@ -251,20 +250,6 @@ async function untilNobodyWorks(ctx: StepContext, stores: Stores, deployment: st
     ctx.report({ stage, done: 0, total: null, unit: 'blocks', perSecond: null, etaSeconds: null });
     await delay(LOOK_EVERY_MS, undefined, { signal: ctx.signal });
   }
-}
-
-async function removeBatches(stores: Stores, incarnation: ObjectId, signal: AbortSignal): Promise<void> {
-  for (;;) {
-    signal.throwIfAborted();
-    const ids = await stores.batches
-      .find({ '_id.incarnation': incarnation })
-      .project<Pick<BatchRecord, '_id'>>({ _id: 1 })
-      .limit(BITE)
-      .toArray();
-    if (ids.length === 0) break;
-    await stores.batches.deleteMany({ _id: { $in: ids.map(({ _id }) => _id) } });
-  }
-  await stores.batchParts.deleteMany({ incarnation });
 }
 
 /**
