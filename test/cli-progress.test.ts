@@ -28,8 +28,8 @@ function terminal(columns: number, isTTY = true) {
 test('an initial sync shows what goes on at once, each with its step, share, speed and time left', () => {
   assert.deepEqual(liveLines('the backup of shop', view, 12_000, 100, look), [
     'the backup of shop: initial-sync (12 s)',
-    '  1/5 copy        #############-----------------   45%  45.0 MB of 100.0 MB, 5.0 MB/s, 11 s left',
-    '  2/5 load        45.0 MB, 5.0 MB/s',
+    '  1/6 copy        #############-----------------   45%  45.0 MB of 100.0 MB, 5.0 MB/s, 11 s left',
+    '  2/6 load        45.0 MB, 5.0 MB/s',
     '  LB2002 no member answers',
   ]);
 });
