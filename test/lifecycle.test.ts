@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { Claim } from '../src/shared/messages.ts';
 import { errorKind, type ErrorName } from '../src/shared/errors.ts';
 import * as lifecycle from '../src/workflows/lifecycle.ts';
-import { newLifecycle, nextStep, phaseOf, recordKey, type Lifecycle } from '../src/workflows/lifecycle.ts';
+import { newLifecycle, nextStep, phaseOf, recordKey, type Lifecycle, type Step } from '../src/workflows/lifecycle.ts';
 
 const T0 = '2026-01-01T00:00:00.000Z';
 const T1 = '2026-01-01T00:00:01.000Z';
@@ -91,6 +91,33 @@ test('a resync that comes before the first claim replaces what that claim finds'
   assert.equal(lifecycle.replacedBy(found), member.incarnation);
   const nothing = recorded(lifecycle.claimed(asked, { ...claim, member: null }));
   assert.equal(nextStep(nothing), 'prepare');
+});
+
+test('a step that failed for good is not taken again before a command', () => {
+  const lost = (life: Lifecycle): Lifecycle => lifecycle.claimWasLost(life);
+  const starting: readonly (readonly [Step, Lifecycle])[] = [
+    ['claim', lost(running())],
+    ['claim', recorded(lifecycle.resyncWished(running(), null, T1))],
+    ['claim', lifecycle.daemonSilent(running())],
+    ['record', lifecycle.pauseWished(running(), null, T1)],
+    ['record', lifecycle.stopWished(running(), T1)],
+    ['prepare', recorded(lifecycle.claimed(newLifecycle(T0), claim))],
+    ['work', running()],
+  ];
+  for (const [step, life] of starting) {
+    assert.equal(nextStep(life), step);
+    let after = lifecycle.failed(life, problem('StoreBadUri'), T2, step);
+    const steps: Step[] = [];
+    for (let next = nextStep(after); next === 'record'; next = nextStep(after)) {
+      steps.push(next);
+      after = recorded(after);
+    }
+    if (step === 'record') assert.deepEqual(steps, []);
+    assert.ok(['wait', 'end'].includes(nextStep(after)), `${step}: ${nextStep(after)}`);
+    if (nextStep(after) === 'wait') {
+      assert.notEqual(nextStep(recorded(lifecycle.resumeWished(after, T2))), 'wait', 'a command tries it again');
+    }
+  }
 });
 
 test('a lost claim is made anew before anything else, in every phase', () => {

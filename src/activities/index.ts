@@ -44,8 +44,12 @@ export function createSharedActivities(daemon: Daemon): SharedActivities {
         daemon.logger,
         async (ctx) => {
           if (request.purpose === 'inspect') return claimInspection(ctx, daemon, request.deployment);
-          const claim = await claimFor(daemon, await daemon.stores(), request);
-          return { ...claim, patienceMs: patienceMs(await daemon.config()) };
+          try {
+            const claim = await claimFor(daemon, await daemon.stores(), request);
+            return { ...claim, patienceMs: patienceMs(await daemon.config()) };
+          } catch (error) {
+            throw await daemon.failureOf(error);
+          }
         },
         claimErrors,
       ),

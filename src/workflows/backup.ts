@@ -200,14 +200,22 @@ class BackupRun {
       const issued = this.#issued;
       if (step === 'work' || step === 'wait') {
         this.#handled = issued;
-        if (workflowInfo().continueAsNewSuggested) {
-          await this.handOver(issued);
-          continue;
-        }
+      }
+      if (this.mayHandOver(step)) {
+        await this.handOver(issued);
+        continue;
       }
       if (step === 'end' || step === 'fail') return this.finish(step);
       await this.act(step);
     }
+  }
+
+  /** Between two steps of one command a history is only handed over when it is very long: the command waits for both. */
+  mayHandOver(step: Step): boolean {
+    const { continueAsNewSuggested, historyLength } = workflowInfo();
+    if (step === 'end' || step === 'fail') return false;
+    const isBetween = step !== 'work' && step !== 'wait';
+    return continueAsNewSuggested && (!isBetween || historyLength > MAX_HISTORY_TO_FINISH);
   }
 
   /** Starts the next run, unless a command comes in between: that is acted upon first. */
@@ -244,7 +252,7 @@ class BackupRun {
       // What was cancelled is decided about again, whatever it was: a cancelled activity is not tried again, so that one
       // whose worker died just then ends as timed out, and one that was about to be tried again as failed.
       const isGivenUp = isCancellation(error) || (scope.consideredCancelled && failureOf(error) !== undefined);
-      if (!isGivenUp) await this.failed(error);
+      if (!isGivenUp) await this.failed(error, step);
     } finally {
       this.#scope = undefined;
       this.#finishing = false;
@@ -252,7 +260,7 @@ class BackupRun {
     }
   }
 
-  async failed(error: unknown): Promise<void> {
+  async failed(error: unknown, step: Step): Promise<void> {
     if (wasNotTakenUp(error)) {
       this.#life = lifecycle.daemonSilent(this.#life);
       return;
@@ -262,11 +270,13 @@ class BackupRun {
     if (!found) throw error;
     if (isKind(found, 'FenceLost')) {
       this.#life = lifecycle.claimWasLost(this.#life);
+      // Without a claim nothing can be recorded, and the claim has failed before.
+      if (step === 'record' && this.#life.failedStep === 'claim') this.#life = lifecycle.unrecorded(this.#life);
       const issued = this.#issued;
       await condition(() => this.#issued > issued, RECLAIM_PAUSE, { summary: 'before the next claim' });
       return;
     }
-    this.#life = lifecycle.failed(this.#life, found, now());
+    this.#life = lifecycle.failed(this.#life, found, now(), step);
   }
 
   async take(step: Exclude<Step, 'end' | 'fail'>): Promise<void> {

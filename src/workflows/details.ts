@@ -30,7 +30,8 @@ export function detailsOf(deployment: string, life: Lifecycle, seen: Seen | null
   return paragraphs([
     `**${deployment}**: **${phase}** since ${time(life.since)}. ${meanings[phase]}`,
     problem && problemText(problem),
-    ...life.warnings.map((warning) => `Warning: ${problemText(warning)}`),
+    // Beside a problem they would only say what led to it.
+    ...(problem ? [] : life.warnings.map((warning) => `Warning: ${problemText(warning)}`)),
     life.seed ? 'The head is being made again from its newest snapshot; the oplog is stored meanwhile.' : null,
     seen && sightText(seen, phase === 'initial-sync'),
     positionOf(life),

@@ -22,6 +22,8 @@ export interface Lifecycle {
   readonly claimLost: boolean;
   /** The daemon left work on its queue for too long: it may be gone. */
   readonly silent: boolean;
+  /** The step that failed for good: it is not taken again before a command, whatever else is wanted. */
+  readonly failedStep: Step | null;
   /** A resync was asked for, and not yet claimed. */
   readonly startOver: boolean;
   /** Incarnations (hex) that were given up, whose leavings are still stored. */
@@ -49,6 +51,7 @@ export function newLifecycle(now: string): Lifecycle {
     claim: null,
     claimLost: false,
     silent: false,
+    failedStep: null,
     startOver: false,
     superseded: [],
     prepared: false,
@@ -109,7 +112,7 @@ export type Step = 'claim' | 'record' | 'discard' | 'prepare' | 'work' | 'wait' 
 
 export function nextStep(life: Lifecycle): Step {
   const claimWanted = life.claimLost || life.startOver || life.silent;
-  if (life.claim && claimWanted) return 'claim';
+  if (life.claim && claimWanted && life.failedStep !== 'claim') return 'claim';
   if (life.recorded !== recordKey(life)) return 'record';
   if (life.wish === 'stop') return 'end';
   // A backup of which nothing is stored yet has nothing to wait for: whoever starts it is to be told at once.
@@ -139,7 +142,7 @@ export function pauseWished(life: Lifecycle, reason: string | null, now: string)
 /** After a pause, or another try after a problem. Without either it changes nothing. */
 export function resumeWished(life: Lifecycle, now: string): Lifecycle {
   if (life.wish === 'stop' || (life.wish === 'run' && !life.problem)) return life;
-  return changed(life, { ...life, wish: 'run', reason: null, problem: null, prepared: false }, now);
+  return changed(life, { ...life, wish: 'run', reason: null, problem: null, failedStep: null, prepared: false }, now);
 }
 
 export function resyncWished(life: Lifecycle, reason: string | null, now: string): Lifecycle {
@@ -149,6 +152,7 @@ export function resyncWished(life: Lifecycle, reason: string | null, now: string
     wish: 'run',
     reason,
     problem: null,
+    failedStep: null,
     prepared: false,
     startOver: true,
     warnings: [],
@@ -182,6 +186,7 @@ export function claimed(life: Lifecycle, claim: Claim): Lifecycle {
     claim,
     claimLost: false,
     silent: false,
+    failedStep: null,
     // A resync that was asked for before anything was claimed still has what this claim found to replace.
     startOver: life.startOver && replaced === undefined && claim.member !== null,
     // What was prepared under a claim that stays is prepared.
@@ -212,8 +217,16 @@ export function stageReached(life: Lifecycle, stage: SyncStage, now: string): Li
   return changed(life, { ...life, stage }, now);
 }
 
-export function failed(life: Lifecycle, { code, message, fix }: Failure, now: string): Lifecycle {
-  return changed(life, { ...life, problem: { code, message, fix, since: now }, prepared: false }, now);
+/** @param step what failed for good */
+export function failed(life: Lifecycle, { code, message, fix }: Failure, now: string, step: Step = 'work'): Lifecycle {
+  const problem = { code, message, fix, since: now };
+  const after = changed(life, { ...life, problem, failedStep: step, prepared: false }, now);
+  return step === 'record' ? unrecorded(after) : after;
+}
+
+/** What cannot be recorded is left at that, until there is something else to record. */
+export function unrecorded(life: Lifecycle): Lifecycle {
+  return { ...life, recorded: recordKey(life) };
 }
 
 function withMember(claim: Claim | null, member: MemberClaim): Claim | null {
