@@ -25,7 +25,7 @@ let lifeboat: TestLifeboat;
 let second: TestDaemon;
 
 before(async () => {
-  lifeboat = await startLifeboat({ window: '24h', takeoverAfter: '30s' });
+  lifeboat = await startLifeboat({ window: '24h', takeoverAfter: '75s' });
   const shop = lifeboat.source.client.db('shop');
   const items = shop.collection<{ _id: number }>('items');
   await items.insertMany(Array.from({ length: DOCUMENTS }, (_, n) => ({ _id: n, text: 'x'.repeat(200) })));
@@ -119,7 +119,7 @@ async function readsOfData(): Promise<number> {
 }
 
 async function tookOver(daemon: string): Promise<void> {
-  await until(async () => (await member()).owner.daemon === daemon, `${daemon} owns the backup`, 120_000);
+  await until(async () => (await member()).owner.daemon === daemon, `${daemon} owns the backup`, 300_000);
 }
 
 test('a short outage of the worker moves nothing', async () => {
@@ -146,7 +146,7 @@ test('a daemon that stays silent is replaced by another, which makes the head fr
   assert.ok(await mongodOn(headPath(lifeboat.setting.home, 'shop', 'rs0')));
   const optime = await write();
   await tookOver('second');
-  await untilApplied(optime, 60_000);
+  await untilApplied(optime, 180_000);
   const now = await member();
   assert.deepEqual([now.incarnation, now.sync], [before.incarnation, before.sync]);
   const { phase, problem, members } = await lifeboat.status('shop');
@@ -159,7 +159,7 @@ test('the daemon that comes back lets go of its head, and disturbs nothing', asy
   const dbpath = headPath(lifeboat.setting.home, 'shop', 'rs0');
   const { owner } = await member();
   await lifeboat.restartWorker();
-  await until(() => Promise.resolve(!existsSync(dbpath)), 'its head is gone', 60_000);
+  await until(() => Promise.resolve(!existsSync(dbpath)), 'its head is gone', 180_000);
   assert.equal(await mongodOn(dbpath), undefined);
   await untilApplied(await write());
   assert.deepEqual((await member()).owner, owner);

@@ -114,6 +114,10 @@ export class HeadSocket {
       // What came to its end all the same is done.
       if (!reply.ok) signal.throwIfAborted();
       return reply;
+    } catch (error) {
+      // Where it could not be ended otherwise, the connection was.
+      signal.throwIfAborted();
+      throw error;
     } finally {
       over.abort();
       signal.removeEventListener('abort', interrupt);

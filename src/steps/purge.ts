@@ -206,11 +206,20 @@ export async function purgeRecords({ signal }: StepContext, stores: Stores, requ
     for (const incarnation of incarnations) {
       await removeSync(stores, incarnation);
       await removeChain(stores, incarnation, signal);
+      await removeValidations(stores, incarnation);
     }
     await stores.restores.deleteMany({ deployment, startedAt: { $lte: since } });
     await stores.members.deleteMany({ deployment, incarnation: { $in: [...incarnations] } });
     await stores.deployments.deleteOne({ _id: deployment, 'purge.run': run });
   });
+}
+
+/** Reports hold `_id`s of documents. Their parts go first: without its report nobody would find them. */
+async function removeValidations(stores: Stores, incarnation: ObjectId): Promise<void> {
+  const reports = await stores.validations.find({ incarnation }).project<{ _id: string }>({ _id: 1 }).toArray();
+  const ids = reports.map(({ _id }) => _id);
+  await stores.validationCollections.deleteMany({ '_id.validation': { $in: ids } });
+  await stores.validations.deleteMany({ _id: { $in: ids } });
 }
 
 /** The mark of this run, with more snapshots added to it. */
