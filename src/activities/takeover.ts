@@ -46,6 +46,7 @@ async function canWorkOn(daemon: Daemon, { deployment, source }: MemberRecord): 
  * the head can be had without it.
  */
 async function canBeRebuilt(stores: Stores, member: MemberRecord): Promise<boolean> {
+  // Until then it is built from the slices.
   if (member.sync?.stage !== 'validated') return true;
   return 'snapshots' in (await seedsOf(stores, member));
 }
