@@ -23,8 +23,8 @@ export async function takeoverTerms(daemon: Daemon): Promise<TakeoverTerms> {
   const { takeoverAfterMs } = (await daemon.config()).daemon;
   return {
     afterMs: takeoverAfterMs,
-    ready: async (member, { retired }) =>
-      (await canWorkOn(daemon, member)) && (retired || (await canBeRebuilt(await daemon.stores(), member))),
+    ready: async (member, { needsHead }) =>
+      (await canWorkOn(daemon, member)) && (!needsHead || (await canBeRebuilt(await daemon.stores(), member))),
   };
 }
 
