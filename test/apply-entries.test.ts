@@ -1,8 +1,10 @@
 /** What the step that applies entries says of where the head stands, and of a head that holds nothing. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { Long, UUID, type Document } from 'mongodb';
 import type { HeadOwner } from '../src/head/owner.ts';
 import { fromStoredPosition } from '../src/mongo/positions.ts';
+import { appendBatch, CHAIN_START } from '../src/oplogstore/batches.ts';
 import { isLifeboatError, type ErrorName } from '../src/shared/errors.ts';
 import { applyEntries } from '../src/steps/apply-entries.ts';
 import { beginSync } from '../src/steps/begin-sync.ts';
@@ -13,8 +15,9 @@ import { tailOplog } from '../src/steps/tail-oplog.ts';
 import { validateHead } from '../src/steps/validate-head.ts';
 import { updateMember } from '../src/stores/members.ts';
 import type { SyncPlan } from '../src/stores/records.ts';
+import { at, createOf, entry, insertOf, inTransaction } from './support/entries.ts';
 import { testFolder } from './support/folders.ts';
-import { headIdentity, openHead } from './support/head.ts';
+import { beginAt, headIdentity, openHead } from './support/head.ts';
 import { listed, openSyncLab, stepContext, type Deployment, type SyncLab } from './support/sync.ts';
 
 let lab: SyncLab;
@@ -106,4 +109,55 @@ test('a collection whose slices are gone is not built without its documents', as
   await stores.slices.deleteMany({ '_id.incarnation': fence.incarnation, '_id.uuid': _id.uuid });
   const building = buildHead(ctx, { stores, fence, head: made.head }, { maxMs: 10_000 });
   await assert.rejects(building, kind('SliceMissing'));
+});
+
+test('a repair that fails between two batches of a transaction makes the entries be read again, and no resync', async () => {
+  const deployment = await lab.begin();
+  const { stores, fence, arrivals } = deployment;
+  const [ui, session] = [new UUID(), new UUID()];
+  const part = (id: number, extra: Document): Document => ({
+    op: 'c',
+    ns: 'admin.$cmd',
+    ...inTransaction(session, 7),
+    o: { applyOps: [insertOf('a.b', ui, { _id: id })], ...extra },
+  });
+  const entries = [
+    { op: 'n', ns: '', o: { msg: 'where the head begins' } },
+    createOf('a.b', ui),
+    part(1, { partialTxn: true }),
+    insertOf('a.b', ui, { _id: 9 }),
+    part(2, { count: Long.fromNumber(2) }),
+  ];
+  for (const [n, fields] of entries.entries()) {
+    const here = { first: at(n), last: at(n), lastWall: new Date(), entries: 1, bytes: entry(n, fields) };
+    const batch = { after: n === 0 ? CHAIN_START : at(n - 1), ...here };
+    assert.ok(await appendBatch(stores, fence.incarnation, batch, fence.epoch));
+  }
+  await using folder = await testFolder();
+  const head = await openHead(folder.path, headIdentity({ incarnation: fence.incarnation.toHexString() }));
+  try {
+    await beginAt(head, at(0));
+    const repairs: Promise<unknown>[] = [];
+    // Its turn comes before that of the next batch.
+    const failRepair = (): void => {
+      if (repairs.length === 3) return;
+      const validate = head.attempt('validate');
+      const failing = validate.turn((open) => {
+        validate.applier(open);
+        return Promise.reject(new Error('the source broke the connection'));
+      });
+      repairs.push(assert.rejects(failing));
+    };
+    const request = { maxMs: 20_000, until: at(4) };
+    const applied = await applyEntries(
+      { ...ctx, count: failRepair },
+      { stores, fence, head, arrivals, windowMs: 0 },
+      request,
+    );
+    await Promise.all(repairs);
+    assert.equal(repairs.length, 3);
+    assert.deepEqual([applied.caughtUp, applied.position.oplogFrom], [true, at(4)]);
+  } finally {
+    await head.close();
+  }
 });

@@ -107,21 +107,6 @@ test('starting over makes one new incarnation, also when the claim is run twice'
   assert.deepEqual([record.sync, record.head, record.phase], [null, null, 'initial-sync']);
 });
 
-test('starting over leaves a living owner its member and takes it from a lost one', async () => {
-  const { incarnation } = await make();
-  await registerDaemon(stores, { id: 'd1', host: 'h', pid: 1, version: '0' });
-  const kept = await claimBackup(stores, { deployment: 'shop', claimant: 'd2', replace: incarnation });
-  assert.equal(kept.daemon, 'd1');
-  await stores.daemons.updateOne({ _id: 'd1' }, { $set: { seenAt: new Date(Date.now() - 3_600_000) } });
-  const taken = await claimBackup(stores, {
-    deployment: 'shop',
-    claimant: 'd2',
-    replace: kept.member?.incarnation ?? '',
-  });
-  assert.equal(taken.daemon, 'd2');
-  assert.equal(taken.taskQueue, 'lifeboat.daemon.d2');
-});
-
 async function daemonsThere(): Promise<void> {
   await registerDaemon(stores, { id: 'd1', host: 'h', pid: 1, version: '0' });
   await registerDaemon(stores, { id: 'd2', host: 'h', pid: 1, version: '0' });
@@ -149,6 +134,35 @@ test('a claim passes to another daemon only from an owner that was silent longer
   assert.deepEqual([taken.daemon, taken.member?.epoch], ['d2', first.epoch + 1]);
   assert.equal(taken.member?.incarnation, first.incarnation);
   await assert.rejects(updateMember(stores, fenceOf(first), { seen: null }), fails('FenceLost'));
+});
+
+test('starting over moves by the terms of a takeover, and needs no head that can be made again', async () => {
+  const { incarnation } = await make();
+  await daemonsThere();
+  const asked: boolean[] = [];
+  const ask = async (ready: boolean): Promise<string> => {
+    const record = await stores.members.findOne({ deployment: 'shop' });
+    const takeover: TakeoverTerms = {
+      afterMs: HOUR / 2,
+      ready: (_, { needsHead }) => {
+        asked.push(needsHead);
+        return Promise.resolve(ready);
+      },
+    };
+    const replace = record?.incarnation.toHexString() ?? '';
+    return (await claimBackup(stores, { deployment: 'shop', claimant: 'd2', replace, takeover })).daemon;
+  };
+  await ago('d2', 'hereSince', HOUR);
+  assert.equal(await ask(true), 'd1', 'its owner is there');
+  await ago('d1', 'seenAt', HOUR);
+  await ago('d2', 'hereSince', HOUR / 60);
+  assert.equal(await ask(true), 'd1', 'the claimant was not there to know');
+  await ago('d2', 'hereSince', HOUR);
+  assert.equal(await ask(false), 'd1', 'the claimant cannot do the work');
+  assert.equal(await ask(true), 'd2');
+  assert.deepEqual(asked, [false, false]);
+  const record = await stores.members.findOne({ deployment: 'shop' });
+  assert.notEqual(record?.incarnation.toHexString(), incarnation);
 });
 
 test('an outage of the store makes no daemon one that is gone', async () => {

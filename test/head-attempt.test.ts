@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Long, UUID, type Document } from 'mongodb';
 import { isLifeboatError } from '../src/shared/errors.ts';
+import { at, createOf, entry, insertOf, inTransaction } from './support/entries.ts';
 import { testFolder } from './support/folders.ts';
-import { headIdentity, headPid, openHead } from './support/head.ts';
+import { beginAt, headIdentity, headPid, openHead } from './support/head.ts';
 
 test('an attempt ends with the mongod it began on, whose last writes may be lost; a new one goes on', async () => {
   await using folder = await testFolder();
@@ -23,6 +25,36 @@ test('an attempt ends with the mongod it began on, whose last writes may be lost
     }
     await assert.rejects(attempt.turn(mongodOf), (error) => isLifeboatError(error, 'HeadLost') && error.retryable);
     assert.equal(await head.attempt('build').turn(mongodOf), after);
+  } finally {
+    await head.close();
+  }
+});
+
+test('what fails in a turn of another attempt makes the head forget no open transaction', async () => {
+  await using folder = await testFolder();
+  const head = await openHead(folder.path, headIdentity());
+  try {
+    await beginAt(head, at(0));
+    const [ui, session] = [new UUID(), new UUID()];
+    const part = (id: number, extra: Document): Document => ({
+      op: 'c',
+      ns: 'admin.$cmd',
+      ...inTransaction(session, 7),
+      o: { applyOps: [insertOf('a.b', ui, { _id: id })], ...extra },
+    });
+    const apply = head.attempt('apply');
+    const run = (...entries: Buffer[]): Promise<void> =>
+      apply.turn((open) => apply.applier(open).run(Buffer.concat(entries)));
+    await run(entry(1, createOf('a.b', ui)), entry(2, part(1, { partialTxn: true })));
+    const broken = new Error('the source broke the connection');
+    await assert.rejects(
+      head.attempt('validate').turn(() => Promise.reject(broken)),
+      broken,
+    );
+    await run(entry(3, insertOf('a.b', ui, { _id: 9 })));
+    assert.deepEqual(head.state().position?.oplogFrom, at(2));
+    await run(entry(4, part(2, { count: Long.fromNumber(2) })));
+    assert.deepEqual(head.state().position?.oplogFrom, at(4));
   } finally {
     await head.close();
   }

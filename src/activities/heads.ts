@@ -62,6 +62,15 @@ export class Heads {
     });
   }
 
+  /** Removes the head under that claim, if there is one; what is opened next is a new one. */
+  async remove(stores: Stores, fence: MemberFence): Promise<void> {
+    const owner = await this.of(stores, fence);
+    await this.#inTurn(fence.key, async () => {
+      if (this.#held.get(fence.key)?.owner === owner) this.#held.delete(fence.key);
+      await owner.destroy();
+    });
+  }
+
   /** The heads that are held, by the key of their member. */
   held(): { readonly key: string; readonly up: boolean }[] {
     return [...this.#held].map(([key, { owner }]) => ({ key, up: owner.isUp }));

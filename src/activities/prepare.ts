@@ -13,6 +13,8 @@ import { readMember, updateMember, type MemberFence } from '../stores/members.ts
 import { refusePurging } from '../steps/purge.ts';
 import { entriesGoOnFrom, seedsOf } from '../steps/seed-head.ts';
 import type { MemberRecord } from '../stores/records.ts';
+import { planUnbuilt } from '../syncstore/plan.ts';
+import { giveUpFindings } from '../validation/log.ts';
 import { writeJudgement } from '../stores/warnings.ts';
 import type { StepContext } from '../steps/context.ts';
 import type { Daemon } from './daemon.ts';
@@ -57,13 +59,41 @@ export async function prepareMember(
   // Before its initial sync has begun, a backup is of whatever set its URI reaches.
   if (record.sync) requireRecordedSet(source, record.source);
   await updateMember(stores, fence, { source: identity });
-  const stage = await stageOf(stores, fence, record);
   const whole = await isHeadWhole(daemon, stores, fence);
+  const unbuilt = record.sync?.stage === 'built' && !(whole && isOfThisDaemon(record));
+  if (unbuilt) await buildOnceMore(ctx, daemon, stores, fence);
+  const stage = unbuilt ? 'sync' : await stageOf(stores, fence, record);
   const seed = stage !== 'sync' && !whole;
   if (seed) await requireSeed(stores, record, daemon.id);
   const judged = JUDGED.map((name) => errorKind(name).code);
   const noted = await writeJudgement(stores, fence, { judged, found: warnings });
   return { member: claim, stage, seed, warnings: noted.map(shownProblem) };
+}
+
+/**
+ * Whether the head that was built is this daemon's: a claim that moves forgets what was told of a head. One that a daemon
+ * has from an earlier claim is whole too, but is not the one that was validated in part.
+ */
+function isOfThisDaemon({ head }: MemberRecord): boolean {
+  return head !== null;
+}
+
+/**
+ * Sets an initial sync back to building its head: until that is validated all slices and entries are there, and no
+ * snapshot is. The plan goes last, so that what is cut short is done again.
+ */
+async function buildOnceMore(ctx: StepContext, daemon: Daemon, stores: Stores, fence: MemberFence): Promise<void> {
+  await daemon.heads.remove(stores, fence);
+  try {
+    await giveUpFindings(stores, fence.incarnation);
+  } catch (error) {
+    throw castDriverError(error, 'store', `giving up the validation of ${fence.key}`);
+  }
+  await planUnbuilt(stores, fence);
+  ctx.logger.warn(
+    { head: fence.key },
+    'the head is gone before it was validated; it is built once more from its slices',
+  );
 }
 
 /** @throws LifeboatError `HeadMissing`, with the reason, when a head that is gone can be made of nothing */

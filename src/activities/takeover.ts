@@ -23,8 +23,8 @@ export async function takeoverTerms(daemon: Daemon): Promise<TakeoverTerms> {
   const { takeoverAfterMs } = (await daemon.config()).daemon;
   return {
     afterMs: takeoverAfterMs,
-    ready: async (member, { retired }) =>
-      (await canWorkOn(daemon, member)) && (retired || (await canBeRebuilt(await daemon.stores(), member))),
+    ready: async (member, { needsHead }) =>
+      (await canWorkOn(daemon, member)) && (!needsHead || (await canBeRebuilt(await daemon.stores(), member))),
   };
 }
 
@@ -46,6 +46,7 @@ async function canWorkOn(daemon: Daemon, { deployment, source }: MemberRecord): 
  * the head can be had without it.
  */
 async function canBeRebuilt(stores: Stores, member: MemberRecord): Promise<boolean> {
+  // Until then it is built from the slices.
   if (member.sync?.stage !== 'validated') return true;
   return 'snapshots' in (await seedsOf(stores, member));
 }

@@ -63,7 +63,10 @@ export interface HeadAttempt {
    *   may stand before it, so that only a new attempt, which asks it where it stands, can go on
    */
   turn<T>(work: (head: OpenHead) => Promise<T>, signal?: AbortSignal): Promise<T>;
-  /** The applier of this head, for use inside a turn: it remembers open transactions from turn to turn. */
+  /**
+   * The applier of this head, for use inside a turn: it remembers open transactions from turn to turn. When a turn that
+   * used it failed, of whatever attempt, the next turn is given another, which has to be read to from its `readFrom` on.
+   */
   applier(head: OpenHead): Applier;
 }
 
@@ -80,6 +83,8 @@ export class HeadOwner implements AsyncDisposable {
   #head: OpenHead | undefined;
   #record: HeadRecord;
   #applier: { readonly head: OpenHead; readonly applier: Applier } | undefined;
+  /** How often it was asked for: a turn that did not leaves it as it was. */
+  #appliersGiven = 0;
   /** Aborted when a newer claim takes the head. */
   readonly #givenUp = new AbortController();
   #starts = 0;
@@ -244,11 +249,12 @@ export class HeadOwner implements AsyncDisposable {
       refuse();
       const head = await this.#opened();
       refuse();
+      const given = this.#appliersGiven;
       try {
         return await work(head);
       } catch (error) {
-        // What it had in hand is gone with it.
-        this.#applier = undefined;
+        // What it had in hand is gone with it. The open transactions of an applier that it left alone are not.
+        if (purpose === 'apply' || this.#appliersGiven > given) this.#applier = undefined;
         refuse();
         throw await diskFullOr(this.#directory, error);
       } finally {
@@ -258,6 +264,7 @@ export class HeadOwner implements AsyncDisposable {
   }
 
   #applierOf(head: OpenHead): Applier {
+    this.#appliersGiven += 1;
     if (this.#applier?.head !== head) this.#applier = { head, applier: new Applier(head) };
     return this.#applier.applier;
   }

@@ -142,26 +142,29 @@ class ApplyRun {
     }
   }
 
-  /** Applies what is stored now. True when that was all of it. */
+  /** Applies what is stored now. True when that was all of it; false when it is to be read again. */
   async #applyStored(): Promise<boolean> {
     const { stores, fence } = this.#parts;
     if (this.#isDone()) return true;
     const end = await endOfChain(stores, fence.incarnation);
     if (!end) return true;
-    const from = await this.#attempt.turn(
-      (head) => Promise.resolve(this.#attempt.applier(head).readFrom),
-      this.#signal,
-    );
+    const { applier, from } = await this.#attempt.turn((head) => {
+      const begun = this.#attempt.applier(head);
+      return Promise.resolve({ applier: begun, from: begun.readFrom });
+    }, this.#signal);
     if (reached(this.#position().appliedThrough, end)) return true;
     for await (const { bytes } of readEntries(stores, fence.incarnation, from, this.#signal)) {
       let applied = 0;
-      await this.#attempt.turn(async (head) => {
-        const applier = this.#attempt.applier(head);
+      const isSame = await this.#attempt.turn(async (head) => {
+        // Another one, after a failed repair of the validation, knows of no open transaction yet.
+        if (this.#attempt.applier(head) !== applier) return false;
         const before = applier.entries;
         // Not when this slice of time is over: a build that takes longer would never end.
         await applier.run(bytes, this.#until, this.#ctx.signal);
         applied = applier.entries - before;
+        return true;
       }, this.#signal);
+      if (!isSame) return false;
       this.#ctx.count?.('entriesApplied', applied);
       this.#report(applied, end);
       if (this.#isDone()) return true;

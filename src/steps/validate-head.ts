@@ -98,7 +98,7 @@ export async function validateHead(
         run.end();
       }
     }
-    await planValidated(stores, fence);
+    if (!(await planValidated(stores, fence))) return { finished: false };
   } else if (sync?.stage !== 'validated') {
     throw new LifeboatError('HeadInconsistent', `the head of ${fence.key} is not whole yet`);
   }

@@ -10,7 +10,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { Claim, MemberClaim, Phase } from '../shared/messages.ts';
 import { daemonTaskQueue, memberKey } from '../shared/names.ts';
 import type { Stores } from './connect.ts';
-import { findDaemon, isDaemonLost, isGone } from './daemons.ts';
+import { findDaemon, isGone } from './daemons.ts';
 import type { MemberFence } from './members.ts';
 import type { MemberRecord } from './records.ts';
 
@@ -34,8 +34,11 @@ export interface BackupClaimRequest {
 export interface TakeoverTerms {
   /** How long the owner must have been silent, in milliseconds; Infinity: until an operator retires it. */
   readonly afterMs: number;
-  /** Whether the claimant can do the work. Asked only once the owner is gone. */
-  readonly ready: (member: MemberRecord, owner: { readonly retired: boolean }) => Promise<boolean>;
+  /**
+   * Whether the claimant can do the work. Asked only once the owner is gone.
+   * @param needsHead false when the head may be lost: its owner was retired, or the claim starts over
+   */
+  readonly ready: (member: MemberRecord, of: { readonly needsHead: boolean }) => Promise<boolean>;
 }
 
 /** The fence that a claim stands for. */
@@ -108,10 +111,7 @@ export function newIncarnation(now: Date, replaced?: ObjectId): ObjectId {
   return new ObjectId(bytes);
 }
 
-/**
- * Who owns the member next. Starting over needs nothing of the old owner's disk, so one that is silent is replaced then;
- * any other claim goes to another daemon only by the terms of a takeover.
- */
+/** Who owns the member next: a claim goes to another daemon only by the terms of a takeover, also when it starts over. */
 async function nextOwner(
   stores: Stores,
   record: MemberRecord,
@@ -120,14 +120,14 @@ async function nextOwner(
 ): Promise<string> {
   const { daemon } = record.owner;
   if (daemon === claimant) return daemon;
-  if (replacing) return (await isDaemonLost(stores, daemon)) ? claimant : daemon;
   if (!takeover) return daemon;
   const [owner, witness] = await Promise.all([
     stores.daemons.findOne({ _id: daemon }),
     stores.daemons.findOne({ _id: claimant }),
   ]);
   if (!isGone(owner, witness, await stores.now(), takeover.afterMs)) return daemon;
-  return (await takeover.ready(record, { retired: owner?.retiredAt !== undefined })) ? claimant : daemon;
+  const needsHead = !replacing && owner?.retiredAt === undefined;
+  return (await takeover.ready(record, { needsHead })) ? claimant : daemon;
 }
 
 /** What is known of a new member. */

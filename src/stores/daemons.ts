@@ -124,15 +124,6 @@ export async function findDaemon(stores: Stores, id: string): Promise<DaemonReco
   return record;
 }
 
-/** True when the daemon never ran here, was retired, or has been silent for longer than `DAEMON_LOST_MS`. */
-export async function isDaemonLost(stores: Stores, id: string): Promise<boolean> {
-  return writing(`looking for daemon ${id}`, async () => {
-    const record = await stores.daemons.findOne({ _id: id });
-    if (!record) return true;
-    return daemonState(record, await stores.now()) !== 'here';
-  });
-}
-
 /** Heads that a daemon was left word of to remove from its disk. */
 export async function discardedHeads(stores: Stores, id: string): Promise<readonly DiscardedHead[]> {
   const record = await writing(`reading what daemon ${id} is to remove`, () => stores.daemons.findOne({ _id: id }));

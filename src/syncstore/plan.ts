@@ -5,7 +5,7 @@ import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import type { MemberRecord, StoredPosition, SyncPlan } from '../stores/records.ts';
 
-/** Each of these changes one field, once: a twin that wakes up late finds it set and leaves it. */
+/** Each of these changes one field: a twin that wakes up late finds it set, and leaves it. */
 async function change(
   stores: Stores,
   fence: MemberFence,
@@ -48,7 +48,13 @@ export async function planBuilt(stores: Stores, fence: MemberFence): Promise<voi
   await change(stores, fence, { 'sync.stage': { $in: ['copy', 'build'] } }, { 'sync.stage': 'built' });
 }
 
-/** Notes that the head was found, or made, equal to its source. */
-export async function planValidated(stores: Stores, fence: MemberFence): Promise<void> {
-  await change(stores, fence, { 'sync.stage': 'built' }, { 'sync.stage': 'validated' });
+/** Notes that the head is gone, before it was validated: it is to be built once more from what was copied. */
+export async function planUnbuilt(stores: Stores, fence: MemberFence): Promise<void> {
+  await change(stores, fence, { 'sync.stage': 'built' }, { 'sync.stage': 'copy' });
+}
+
+/** Notes that the head was found, or made, equal to its source. False when it is being built once more meanwhile. */
+export async function planValidated(stores: Stores, fence: MemberFence): Promise<boolean> {
+  const { sync } = await change(stores, fence, { 'sync.stage': 'built' }, { 'sync.stage': 'validated' });
+  return sync?.stage === 'validated';
 }

@@ -243,13 +243,26 @@ async function insertNew(
 
 /** Ends what a validation of an initial sync that was given up left behind. */
 export async function giveUpValidations(stores: Stores, incarnation: ObjectId): Promise<void> {
+  await endUnfinished(stores, incarnation, ['running']);
+}
+
+/** As giveUpValidations, where only the head is given up: that it was found equal says nothing of the next one. */
+export async function giveUpFindings(stores: Stores, incarnation: ObjectId): Promise<void> {
+  await endUnfinished(stores, incarnation, ['running', 'equal']);
+}
+
+async function endUnfinished(
+  stores: Stores,
+  incarnation: ObjectId,
+  states: readonly ValidationRecord['state'][],
+): Promise<void> {
   const ids = await stores.validations
     .find({ incarnation })
     .project<Pick<ValidationRecord, '_id'>>({ _id: 1 })
     .toArray();
   await stores.validationCollections.deleteMany({ '_id.validation': { $in: ids.map(({ _id }) => _id) } });
   await stores.validations.updateMany(
-    { incarnation, state: 'running' },
+    { incarnation, state: { $in: [...states] } },
     { $set: { state: 'given-up', endedAt: await stores.now() } },
   );
 }

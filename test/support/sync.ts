@@ -17,6 +17,7 @@ import { startReplicaSet, type ReplicaSetOptions, type TestReplicaSet } from './
 export interface SyncLab extends AsyncDisposable {
   readonly set: TestReplicaSet;
   readonly stores: Stores;
+  readonly storesUri: string;
   readonly source: Source;
   /** A new deployment that is backed up for the first time. */
   begin(): Promise<Deployment>;
@@ -46,6 +47,7 @@ export async function openSyncLab(options: ReplicaSetOptions = {}): Promise<Sync
     return {
       set,
       stores,
+      storesUri: blocks.uri,
       source,
       async begin() {
         const deployment = `shop-${(deployments += 1)}`;
