@@ -31,8 +31,9 @@ import {
   type CatalogDifference,
   type Definition,
 } from '../validation/catalog.ts';
+import type { Compared } from '../validation/compare.ts';
 import { compareRange, findDifferences, repairRange, type RangeWork } from '../validation/documents.ts';
-import { Tally } from '../validation/findings.ts';
+import { extentOf, Tally, type Extent } from '../validation/findings.ts';
 import { ValidationLog, type CollectionToValidate } from '../validation/log.ts';
 import {
   documentBytes,
@@ -66,6 +67,11 @@ const MOST_ROUNDS = 5;
 /** How often the catalogs are compared. */
 const MOST_LISTINGS = 8;
 const PAUSE_MS = 1_000;
+const WHAT_IS_EQUAL = {
+  all: 'the head is equal to its source',
+  part: 'what was compared of the head is equal to its source; the rest was not compared',
+  nothing: 'no documents of the head were compared with its source',
+} as const satisfies Record<Extent, string>;
 /** A head with more differing ranges than this in one collection has to be made anew. */
 const MOST_DIFFERING = 1_000;
 
@@ -349,20 +355,25 @@ class ValidateRun {
     const from = record.next && Buffer.from(record.next.buffer);
     const range = again ?? { from, to: await nextCut(head, collection, from, shape, this.#parts.rangeDocuments) };
     const work = { head, reader: this.#reader, collection, range, shape, at, signal: this.#ctx.signal };
+    const compared = await this.#compared(item, work);
+    if (!compared) return false;
+    if (!compared.equal && !this.#reader.tellsOfPast(collection.db)) {
+      this.#notRead(item, 'it differs from what the source holds by now');
+      return false;
+    }
+    this.#note(item, work, compared.equal ? [] : await findDifferences(work), compared);
+    return true;
+  }
+
+  /** Undefined, and noted, when the source could not be read: nothing is known of the range then. */
+  async #compared(item: Item, work: RangeWork): Promise<Compared | undefined> {
     try {
-      const compared = await compareRange(work);
-      if (!compared.equal && !this.#reader.tellsOfPast(collection.db)) {
-        this.#notRead(item, 'it differs from what the source holds by now');
-        return false;
-      }
-      const found = compared.equal ? [] : await findDifferences(work);
-      this.#note(item, work, found ?? tooMany(collection), compared);
-      return true;
+      return await compareRange(work);
     } catch (error) {
       const why = notAtThatTime(error);
       if (why === undefined) throw error;
       this.#notRead(item, why);
-      return false;
+      return undefined;
     }
   }
 
@@ -433,7 +444,10 @@ class ValidateRun {
       await this.#log.end('equal');
       const { _id: validation, ranges, documents, bytes, repaired, notCompared } = this.#log.record;
       const counts = { repaired: repaired.length, notCompared: notCompared.length };
-      this.#ctx.logger.info({ validation, ranges, documents, bytes, ...counts }, 'the head is equal to its source');
+      this.#ctx.logger.info(
+        { validation, ranges, documents, bytes, ...counts },
+        WHAT_IS_EQUAL[extentOf(this.#log.record)],
+      );
       return true;
     }
     const tooMuch = [...this.#log.collections.values()].some((one) => one.differing.length > MOST_DIFFERING);
@@ -578,8 +592,4 @@ function toValidate({ db, name, uuid, options }: Definition): CollectionToValida
 
 function isSame(a: CatalogDifference, b: CatalogDifference): boolean {
   return a.key === b.key && a.kind === b.kind;
-}
-
-function tooMany({ db, name }: HeadCollection): StoredFinding[] {
-  return [{ namespace: `${db}.${name}`, kind: 'different', count: 1, ids: [], names: [] }];
 }

@@ -1,6 +1,6 @@
 /** What a validation found, as it is stored: bounded, whatever there was. */
 import { Binary } from 'mongodb';
-import type { FindingKind, StoredFinding } from '../stores/records.ts';
+import type { FindingKind, StoredFinding, ValidationRecord } from '../stores/records.ts';
 
 /** How many `_id`s are told of one kind of difference in one collection, and how large one may be, in bytes. */
 const MOST_IDS = 20;
@@ -47,4 +47,12 @@ export function merged(findings: readonly StoredFinding[]): StoredFinding[] {
 
 function firstOf(a: readonly Binary[], b: readonly Binary[]): readonly Binary[] {
   return [...a, ...b].slice(0, MOST_IDS);
+}
+
+/** How much of a head was compared. */
+export type Extent = 'all' | 'part' | 'nothing';
+
+export function extentOf({ ranges, notCompared }: Pick<ValidationRecord, 'ranges' | 'notCompared'>): Extent {
+  if (notCompared.length === 0) return 'all';
+  return ranges === 0 ? 'nothing' : 'part';
 }

@@ -174,13 +174,18 @@ export class ValidationLog {
       bytes: sum('bytes'),
       repaired: merged(all.flatMap((one) => one.repaired)).slice(0, MOST_FINDINGS),
       notCompared: [
-        ...all.flatMap(({ db, name, state, reason }) =>
-          state === 'not-compared' ? [{ namespace: `${db}.${name}`, reason: reason ?? '' }] : [],
+        ...all.flatMap((one) =>
+          one.state === 'not-compared' ? [{ namespace: `${one.db}.${one.name}`, reason: whyNotCompared(one) }] : [],
         ),
         ...definitionsLeftOut.map((namespace) => ({ namespace, reason: CHANGED_ALWAYS })),
       ].slice(0, MOST_FINDINGS),
     };
   }
+}
+
+function whyNotCompared({ reason, ranges, documents }: ValidationCollectionRecord): string {
+  const part = ranges === 0 ? '' : `; ${documents} of its documents were compared, and are equal`;
+  return `${reason ?? ''}${part}`;
 }
 
 function newCollection(
