@@ -1,6 +1,7 @@
 /** What a validation does where there is much to find, or little to be read. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { castDriverError } from '../src/mongo/errors.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import { openSource } from '../src/source/connect.ts';
 import { notAtThatTime, SourceReader } from '../src/validation/source-reader.ts';
@@ -81,4 +82,43 @@ test('a source that is silent for too long is given up at that optime, however l
     await source.client.db('admin').command({ configureFailPoint: 'failCommand', mode: 'off' });
     await opened.close();
   }
+});
+
+test('a head that lacks more documents than can be fetched anew one by one fails the sync with a report', async () => {
+  await using source = await startReplicaSet({ name: 'source' });
+  const words = source.client.db('plain').collection<{ _id: string; v: number }>('words');
+  // Large _ids: all of them together would not fit one record.
+  const ids = Array.from({ length: 2_500 }, (_, n) => `${'x'.repeat(400)}${n}`);
+  await words.insertMany(ids.map((_id) => ({ _id, v: 0 })));
+  await using path = await wholeHead(source, { rangeDocuments: 5 });
+  await using head = await path.connectHead();
+  const onHead = head.db('plain').collection<{ _id: string }>('words');
+  await onHead.deleteMany({ _id: { $in: ids.filter((_, n) => n % 2 === 0) } });
+  await words.updateMany({}, { $inc: { v: 1 } });
+  await assert.rejects(path.validate(), (error) => isLifeboatError(error, 'ValidationFailed'));
+  const report = await path.validation();
+  assert.equal(report.state, 'different');
+  const told = report.failed.map(({ namespace, kind, count, ids: first }) => [
+    namespace,
+    kind,
+    count > 1_000,
+    first.length,
+  ]);
+  assert.deepEqual(told, [['plain.words', 'missing', true, 20]]);
+  assert.equal(await path.stores.validationCollections.countDocuments(), 0);
+});
+
+test('what the driver refuses to send is a defect, not a store that does not answer', async () => {
+  await using set = await startReplicaSet({ name: 'blocks' });
+  const document = { large: Buffer.alloc(16.5 * 1024 * 1024) };
+  const writing = set.client
+    .db('any')
+    .collection('any')
+    .bulkWrite([{ insertOne: { document } }]);
+  await assert.rejects(writing, (error) => isLifeboatError(castDriverError(error, 'store', 'writing'), 'Internal'));
+  const session = set.client.startSession();
+  await session.endSession();
+  await assert.rejects(set.client.db('any').command({ ping: 1 }, { session }), (error) =>
+    isLifeboatError(castDriverError(error, 'store', 'writing'), 'StoreUnavailable'),
+  );
 });

@@ -20,7 +20,7 @@ import { listSource } from '../source/listing.ts';
 import { namespaceRule } from '../source/namespaces.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
-import type { StoredFinding, ValidationCollectionRecord } from '../stores/records.ts';
+import type { StoredDifference, StoredFinding, ValidationCollectionRecord } from '../stores/records.ts';
 import { planValidated } from '../syncstore/plan.ts';
 import { removeSync } from '../syncstore/remove.ts';
 import {
@@ -33,7 +33,7 @@ import {
 } from '../validation/catalog.ts';
 import type { Compared } from '../validation/compare.ts';
 import { compareRange, findDifferences, repairRange, type RangeWork } from '../validation/documents.ts';
-import { extentOf, Tally, type Extent } from '../validation/findings.ts';
+import { besideOthers, extentOf, merged, Tally, type Extent } from '../validation/findings.ts';
 import { ValidationLog, type CollectionToValidate } from '../validation/log.ts';
 import {
   documentBytes,
@@ -323,9 +323,8 @@ class ValidateRun {
       tally.add(id);
       const range = await rangeAround(head, collection, id, await this.#shapeOf(head, collection));
       if (record.differing.some((one) => isRange(one, range))) continue;
-      const { round } = this.#log.record;
-      const entry = { ...storedRange(range), round, found: tally.found(namespace) };
-      this.#log.change(uuid, { differing: [...record.differing, entry] });
+      this.#log.change(uuid, { differing: this.#with(record.differing, range, tally.found(namespace)) });
+      await this.#refuseTooMuch(uuid);
     }
     if (missing.length === 0) return false;
     await this.#log.flush();
@@ -362,6 +361,7 @@ class ValidateRun {
       return false;
     }
     this.#note(item, work, compared.equal ? [] : await findDifferences(work), compared);
+    await this.#refuseTooMuch(uuid);
     return true;
   }
 
@@ -383,7 +383,6 @@ class ValidateRun {
     found: readonly StoredFinding[],
     compared: { readonly documents: number; readonly bytes: number },
   ): void {
-    const { round } = this.#log.record;
     const stored = storedRange(range);
     const others = again ? record.differing.filter((one) => !isRange(one, again)) : record.differing;
     const before = again ? record.differing.filter((one) => isRange(one, again)) : [];
@@ -400,11 +399,26 @@ class ValidateRun {
             bytes: record.bytes + compared.bytes,
           }
         : {}),
-      differing: isEqual ? others : [...others, { ...stored, round, found }],
+      differing: isEqual ? others : this.#with(others, range, found),
       ...(isEqual && before.length > 0
-        ? { repaired: [...record.repaired, ...before.flatMap((one) => one.found)] }
+        ? { repaired: merged([...record.repaired, ...before.flatMap((one) => one.found)]) }
         : {}),
     });
+  }
+
+  #with(
+    others: readonly StoredDifference[],
+    range: Range,
+    found: readonly StoredFinding[],
+  ): readonly StoredDifference[] {
+    const { round } = this.#log.record;
+    return [...others, { ...storedRange(range), round, found: besideOthers(found, others.length) }];
+  }
+
+  /** Before it is written: what one record holds is bounded. */
+  async #refuseTooMuch(uuid: string): Promise<void> {
+    const differing = this.#log.collections.get(uuid)?.differing ?? [];
+    if (differing.length > MOST_DIFFERING) await this.#fail(this.#differing().flatMap(({ found }) => found));
   }
 
   /** A collection that cannot be read is left out, but for ranges that are known to differ: those have to come right. */
@@ -450,8 +464,7 @@ class ValidateRun {
       );
       return true;
     }
-    const tooMuch = [...this.#log.collections.values()].some((one) => one.differing.length > MOST_DIFFERING);
-    if (record.round >= MOST_ROUNDS || tooMuch) await this.#fail(differing.flatMap(({ found }) => found));
+    if (record.round >= MOST_ROUNDS) await this.#fail(differing.flatMap(({ found }) => found));
     await this.#log.flush({ stage: 'repair' });
     return false;
   }

@@ -5,8 +5,9 @@ import type { FindingKind, StoredFinding, ValidationRecord } from '../stores/rec
 /** How many `_id`s are told of one kind of difference in one collection, and how large one may be, in bytes. */
 const MOST_IDS = 20;
 const MOST_ID_BYTES = 1_024;
-/** How many findings a report holds. */
-export const MOST_FINDINGS = 1_000;
+/** How many findings a report holds, and how many of them with all their `_id`s: both have to fit one record. */
+const MOST_FINDINGS = 1_000;
+const MOST_WITH_IDS = 100;
 
 /** Counts documents of one kind, and keeps the first few `_id`s. */
 export class Tally {
@@ -43,6 +44,18 @@ export function merged(findings: readonly StoredFinding[]): StoredFinding[] {
     byKind.set(key, known ? { ...known, count: known.count + one.count, ids: firstOf(known.ids, one.ids) } : one);
   }
   return [...byKind.values()];
+}
+
+/** What a record can hold of findings, each of its own namespace or kind. */
+export function bounded(findings: readonly StoredFinding[]): StoredFinding[] {
+  return merged(findings)
+    .slice(0, MOST_FINDINGS)
+    .map((one, at) => (at < MOST_WITH_IDS ? one : { ...one, ids: [] }));
+}
+
+/** What is kept of the findings of one more range beside `others` of the same collection. */
+export function besideOthers(findings: readonly StoredFinding[], others: number): StoredFinding[] {
+  return findings.map((one) => (others < MOST_WITH_IDS ? one : { ...one, ids: [] }));
 }
 
 function firstOf(a: readonly Binary[], b: readonly Binary[]): readonly Binary[] {
