@@ -5,12 +5,18 @@
  * a message: what a message may hold is the code, its name and what was being done.
  */
 import {
+  MongoAPIError,
   type MongoClient,
+  MongoClientClosedError,
   MongoError,
+  MongoExpiredSessionError,
   MongoNetworkError,
+  MongoNotConnectedError,
   MongoParseError,
+  MongoServerClosedError,
   MongoServerError,
   MongoServerSelectionError,
+  MongoTopologyClosedError,
 } from 'mongodb';
 import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
 import { tlsFailure, tlsMismatch } from './tls.ts';
@@ -85,6 +91,9 @@ export function castDriverError(error: unknown, side: Side, what: string): unkno
     }
     return new LifeboatError('Internal', `${what}: the server answered ${label}`, { cause: error });
   }
+  if (isRefusedByDriver(error)) {
+    return new LifeboatError('Internal', `${what}: the driver refused it (${error.name})`, { cause: error });
+  }
   if (error instanceof MongoError) {
     return new LifeboatError(names.unavailable, `${what}: the connection broke (${error.name})`, { cause: error });
   }
@@ -92,6 +101,20 @@ export function castDriverError(error: unknown, side: Side, what: string): unkno
     return new LifeboatError(names.unavailable, `${what}: the connection broke`, { cause: error });
   }
   return error;
+}
+
+/** What the driver says of a client or connection that is closed already, perhaps by the other side. */
+const CLOSED = [
+  MongoNotConnectedError,
+  MongoTopologyClosedError,
+  MongoServerClosedError,
+  MongoClientClosedError,
+  MongoExpiredSessionError,
+];
+
+/** Whether it was never sent, and never will be: such as a document larger than a server takes. */
+function isRefusedByDriver(error: unknown): error is MongoAPIError {
+  return error instanceof MongoAPIError && !CLOSED.some((kind) => error instanceof kind);
 }
 
 /** A write to a socket that the other side has just closed comes out of the driver as Node's own error. */

@@ -20,7 +20,7 @@ import { listSource } from '../source/listing.ts';
 import { namespaceRule } from '../source/namespaces.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
-import type { StoredFinding, ValidationCollectionRecord } from '../stores/records.ts';
+import type { StoredDifference, StoredFinding, ValidationCollectionRecord } from '../stores/records.ts';
 import { planValidated } from '../syncstore/plan.ts';
 import { removeSync } from '../syncstore/remove.ts';
 import {
@@ -31,8 +31,9 @@ import {
   type CatalogDifference,
   type Definition,
 } from '../validation/catalog.ts';
+import type { Compared } from '../validation/compare.ts';
 import { compareRange, findDifferences, repairRange, type RangeWork } from '../validation/documents.ts';
-import { Tally } from '../validation/findings.ts';
+import { besideOthers, extentOf, merged, Tally, type Extent } from '../validation/findings.ts';
 import { ValidationLog, type CollectionToValidate } from '../validation/log.ts';
 import {
   documentBytes,
@@ -66,6 +67,11 @@ const MOST_ROUNDS = 5;
 /** How often the catalogs are compared. */
 const MOST_LISTINGS = 8;
 const PAUSE_MS = 1_000;
+const WHAT_IS_EQUAL = {
+  all: 'the head is equal to its source',
+  part: 'what was compared of the head is equal to its source; the rest was not compared',
+  nothing: 'no documents of the head were compared with its source',
+} as const satisfies Record<Extent, string>;
 /** A head with more differing ranges than this in one collection has to be made anew. */
 const MOST_DIFFERING = 1_000;
 
@@ -317,9 +323,8 @@ class ValidateRun {
       tally.add(id);
       const range = await rangeAround(head, collection, id, await this.#shapeOf(head, collection));
       if (record.differing.some((one) => isRange(one, range))) continue;
-      const { round } = this.#log.record;
-      const entry = { ...storedRange(range), round, found: tally.found(namespace) };
-      this.#log.change(uuid, { differing: [...record.differing, entry] });
+      this.#log.change(uuid, { differing: this.#with(record.differing, range, tally.found(namespace)) });
+      await this.#refuseTooMuch(uuid);
     }
     if (missing.length === 0) return false;
     await this.#log.flush();
@@ -349,20 +354,26 @@ class ValidateRun {
     const from = record.next && Buffer.from(record.next.buffer);
     const range = again ?? { from, to: await nextCut(head, collection, from, shape, this.#parts.rangeDocuments) };
     const work = { head, reader: this.#reader, collection, range, shape, at, signal: this.#ctx.signal };
+    const compared = await this.#compared(item, work);
+    if (!compared) return false;
+    if (!compared.equal && !this.#reader.tellsOfPast(collection.db)) {
+      this.#notRead(item, 'it differs from what the source holds by now');
+      return false;
+    }
+    this.#note(item, work, compared.equal ? [] : await findDifferences(work), compared);
+    await this.#refuseTooMuch(uuid);
+    return true;
+  }
+
+  /** Undefined, and noted, when the source could not be read: nothing is known of the range then. */
+  async #compared(item: Item, work: RangeWork): Promise<Compared | undefined> {
     try {
-      const compared = await compareRange(work);
-      if (!compared.equal && !this.#reader.tellsOfPast(collection.db)) {
-        this.#notRead(item, 'it differs from what the source holds by now');
-        return false;
-      }
-      const found = compared.equal ? [] : await findDifferences(work);
-      this.#note(item, work, found ?? tooMany(collection), compared);
-      return true;
+      return await compareRange(work);
     } catch (error) {
       const why = notAtThatTime(error);
       if (why === undefined) throw error;
       this.#notRead(item, why);
-      return false;
+      return undefined;
     }
   }
 
@@ -372,7 +383,6 @@ class ValidateRun {
     found: readonly StoredFinding[],
     compared: { readonly documents: number; readonly bytes: number },
   ): void {
-    const { round } = this.#log.record;
     const stored = storedRange(range);
     const others = again ? record.differing.filter((one) => !isRange(one, again)) : record.differing;
     const before = again ? record.differing.filter((one) => isRange(one, again)) : [];
@@ -389,11 +399,26 @@ class ValidateRun {
             bytes: record.bytes + compared.bytes,
           }
         : {}),
-      differing: isEqual ? others : [...others, { ...stored, round, found }],
+      differing: isEqual ? others : this.#with(others, range, found),
       ...(isEqual && before.length > 0
-        ? { repaired: [...record.repaired, ...before.flatMap((one) => one.found)] }
+        ? { repaired: merged([...record.repaired, ...before.flatMap((one) => one.found)]) }
         : {}),
     });
+  }
+
+  #with(
+    others: readonly StoredDifference[],
+    range: Range,
+    found: readonly StoredFinding[],
+  ): readonly StoredDifference[] {
+    const { round } = this.#log.record;
+    return [...others, { ...storedRange(range), round, found: besideOthers(found, others.length) }];
+  }
+
+  /** Before it is written: what one record holds is bounded. */
+  async #refuseTooMuch(uuid: string): Promise<void> {
+    const differing = this.#log.collections.get(uuid)?.differing ?? [];
+    if (differing.length > MOST_DIFFERING) await this.#fail(this.#differing().flatMap(({ found }) => found));
   }
 
   /** A collection that cannot be read is left out, but for ranges that are known to differ: those have to come right. */
@@ -433,11 +458,13 @@ class ValidateRun {
       await this.#log.end('equal');
       const { _id: validation, ranges, documents, bytes, repaired, notCompared } = this.#log.record;
       const counts = { repaired: repaired.length, notCompared: notCompared.length };
-      this.#ctx.logger.info({ validation, ranges, documents, bytes, ...counts }, 'the head is equal to its source');
+      this.#ctx.logger.info(
+        { validation, ranges, documents, bytes, ...counts },
+        WHAT_IS_EQUAL[extentOf(this.#log.record)],
+      );
       return true;
     }
-    const tooMuch = [...this.#log.collections.values()].some((one) => one.differing.length > MOST_DIFFERING);
-    if (record.round >= MOST_ROUNDS || tooMuch) await this.#fail(differing.flatMap(({ found }) => found));
+    if (record.round >= MOST_ROUNDS) await this.#fail(differing.flatMap(({ found }) => found));
     await this.#log.flush({ stage: 'repair' });
     return false;
   }
@@ -578,8 +605,4 @@ function toValidate({ db, name, uuid, options }: Definition): CollectionToValida
 
 function isSame(a: CatalogDifference, b: CatalogDifference): boolean {
   return a.key === b.key && a.kind === b.kind;
-}
-
-function tooMany({ db, name }: HeadCollection): StoredFinding[] {
-  return [{ namespace: `${db}.${name}`, kind: 'different', count: 1, ids: [], names: [] }];
 }

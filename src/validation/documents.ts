@@ -12,7 +12,7 @@ import { compareDocuments, each, HeldRange, type Compared, type Documents } from
 import { Tally } from './findings.ts';
 import { HeadCursor } from './head-cursor.ts';
 import { batchSize, findCommand, type Range, type Shape } from './ranges.ts';
-import type { SourceReader } from './source-reader.ts';
+import { notAtThatTime, type SourceReader } from './source-reader.ts';
 
 export interface RangeWork {
   readonly head: OpenHead;
@@ -25,13 +25,18 @@ export interface RangeWork {
   readonly signal: AbortSignal;
 }
 
-/** How much of one range is fetched anew, in bytes: a head that lacks more than this has to be made anew. */
+/**
+ * Ranges are cut where the head has documents: of what it lacks, the source may have any number between two cuts.
+ * How much of what differs in one range is told apart, and how much is fetched anew, in bytes: a head that lacks more than
+ * this has to be made anew.
+ */
+const MOST_TOLD_BYTES = 64 * 1024 * 1024;
 const MOST_REPAIR_BYTES = 512 * 1024 * 1024;
 
 function ofSource({ reader, collection, range, shape, at, signal }: RangeWork): Promise<Documents> {
   const isOwn = namespaceOf(collection) === VERSION_NS;
   const target = isOwn ? collection.name : new Binary(Buffer.from(collection.uuid, 'hex'), Binary.SUBTYPE_UUID);
-  return reader.open(collection.db, findCommand(target, range, shape), at, signal);
+  return reader.open(collection.db, findCommand(target, range, shape), { at, signal, average: shape.average });
 }
 
 function ofHead({ head, collection, range, shape }: RangeWork): Promise<Documents> {
@@ -54,26 +59,54 @@ export async function compareRange(work: RangeWork): Promise<Compared> {
   return await compareDocuments(source, head, batchSize(work.shape));
 }
 
-/** What differs in a range; undefined when it holds more documents than can be told apart. */
-export async function findDifferences(work: RangeWork): Promise<StoredFinding[] | undefined> {
+/**
+ * What differs in a range that was found not to be equal. Nothing, when all of it was looked at and both sides hold the
+ * same, only not in the same order. Where it cannot be told, because it is too much or the source cannot be read there any
+ * more, it still differs.
+ * @throws as compareRange
+ */
+export async function findDifferences(work: RangeWork): Promise<StoredFinding[]> {
+  const namespace = namespaceOf(work.collection);
+  const tallies = { missing: new Tally('missing'), different: new Tally('different'), extra: new Tally('extra') };
+  const isAll = await tellApart(work, tallies);
+  const found = Object.values(tallies).flatMap((tally) => tally.found(namespace));
+  return isAll ? found : [...found, { namespace, kind: 'different', count: 1, ids: [], names: [] }];
+}
+
+/** False when there is more than was looked at. */
+async function tellApart(work: RangeWork, { missing, different, extra }: Tallies): Promise<boolean> {
   const held = await heldRange(work);
-  if (!held) return undefined;
-  const [missing, different, extra] = [new Tally('missing'), new Tally('different'), new Tally('extra')];
-  await using source = await ofSource(work);
-  for await (const document of documentsOf(source, work.shape)) {
-    const verdict = held.meet(document);
-    if (verdict === 'missing') missing.add(idDocument(document, 0));
-    if (verdict === 'different') different.add(idDocument(document, 0));
+  if (!held) return false;
+  let differing = 0;
+  try {
+    await using source = await ofSource(work);
+    while (!source.ended) {
+      if (differing > MOST_TOLD_BYTES) return false;
+      for (const document of each(await source.next())) {
+        const verdict = held.meet(document);
+        if (verdict === 'same') continue;
+        (verdict === 'missing' ? missing : different).add(idDocument(document, 0));
+        differing += document.length;
+      }
+    }
+  } catch (error) {
+    if (notAtThatTime(error) === undefined) throw error;
+    return false;
   }
   for (const id of held.extra()) extra.add(id);
-  const namespace = namespaceOf(work.collection);
-  return [missing, different, extra].flatMap((tally) => tally.found(namespace));
+  return true;
+}
+
+interface Tallies {
+  readonly missing: Tally;
+  readonly different: Tally;
+  readonly extra: Tally;
 }
 
 /**
  * Makes a range of a head that is inconsistent until `at` or later what the source holds at `at`. Done again it does the
  * same again.
- * @returns false when there is too much to fetch; some of it may be done then
+ * @returns false when there is too much to fetch: nothing was done then
  * @throws as compareRange; LifeboatError `Diverged`
  */
 export async function repairRange(work: RangeWork, applier: Applier): Promise<boolean> {
@@ -83,15 +116,18 @@ export async function repairRange(work: RangeWork, applier: Applier): Promise<bo
   if (!held) return false;
   // What is extra has to go first: under a collation, or with a unique index, it may be in the way of what is missing.
   await using first = await ofSource(work);
-  for await (const document of documentsOf(first, work.shape)) held.meet(document);
+  let wrong = 0;
+  while (!first.ended) {
+    for (const document of each(await first.next())) {
+      if (held.meet(document) !== 'same') wrong += document.length;
+    }
+    if (wrong > MOST_REPAIR_BYTES) return false;
+  }
   await applier.put(target, [], [...held.extra()]);
-  let fetched = 0;
   await using second = await ofSource(work);
   while (!second.ended) {
-    const batch = await second.next({ batchSize: batchSize(work.shape) });
+    const batch = await second.next();
     const wanted = [...each(batch)].filter((document) => held.verdict(document) !== 'same');
-    fetched += wanted.reduce((sum, { length }) => sum + length, 0);
-    if (fetched > MOST_REPAIR_BYTES) return false;
     if (wanted.length > 0) await applier.put(target, wanted, []);
   }
   return true;
@@ -100,8 +136,4 @@ export async function repairRange(work: RangeWork, applier: Applier): Promise<bo
 async function heldRange(work: RangeWork): Promise<HeldRange | undefined> {
   await using head = await ofHead(work);
   return await HeldRange.read(head, batchSize(work.shape));
-}
-
-async function* documentsOf(source: Documents, shape: Shape): AsyncGenerator<Buffer> {
-  while (!source.ended) yield* each(await source.next({ batchSize: batchSize(shape) }));
 }

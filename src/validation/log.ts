@@ -13,10 +13,12 @@ import type { Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { MemberFence } from '../stores/members.ts';
 import type { StoredFinding, ValidationCollectionRecord, ValidationRecord } from '../stores/records.ts';
-import { merged, MOST_FINDINGS } from './findings.ts';
+import { bounded } from './findings.ts';
 
 const DUPLICATE_KEY = 11000;
 const CHANGED_ALWAYS = 'its definition changed whenever it was compared; its documents were compared';
+/** How many namespaces that were not compared a report names. */
+const MOST_OMISSIONS = 1_000;
 /** How many records one write takes. */
 const WRITE_BATCH = 500;
 
@@ -143,7 +145,7 @@ export class ValidationLog {
   async end(state: 'equal' | 'different', failed: readonly StoredFinding[] = []): Promise<void> {
     await storing(this.#fence, async () => {
       const endedAt = await this.#stores.now();
-      await this.#update({ ...this.#totals(), state, endedAt, failed: merged(failed).slice(0, MOST_FINDINGS) });
+      await this.#update({ ...this.#totals(), state, endedAt, failed: bounded(failed) });
       await this.#stores.validationCollections.deleteMany({ '_id.validation': this.#record._id });
     });
   }
@@ -172,15 +174,20 @@ export class ValidationLog {
       ranges: sum('ranges'),
       documents: sum('documents'),
       bytes: sum('bytes'),
-      repaired: merged(all.flatMap((one) => one.repaired)).slice(0, MOST_FINDINGS),
+      repaired: bounded(all.flatMap((one) => one.repaired)),
       notCompared: [
-        ...all.flatMap(({ db, name, state, reason }) =>
-          state === 'not-compared' ? [{ namespace: `${db}.${name}`, reason: reason ?? '' }] : [],
+        ...all.flatMap((one) =>
+          one.state === 'not-compared' ? [{ namespace: `${one.db}.${one.name}`, reason: whyNotCompared(one) }] : [],
         ),
         ...definitionsLeftOut.map((namespace) => ({ namespace, reason: CHANGED_ALWAYS })),
-      ].slice(0, MOST_FINDINGS),
+      ].slice(0, MOST_OMISSIONS),
     };
   }
+}
+
+function whyNotCompared({ reason, ranges, documents }: ValidationCollectionRecord): string {
+  const part = ranges === 0 ? '' : `; ${documents} of its documents were compared, and are equal`;
+  return `${reason ?? ''}${part}`;
 }
 
 function newCollection(

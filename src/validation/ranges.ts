@@ -62,7 +62,7 @@ export interface Shape {
 }
 
 /** How many documents a reply brings, so that a few of them fit memory. */
-export function batchSize({ average }: Shape): number {
+export function batchSize({ average }: Pick<Shape, 'average'>): number {
   return Math.max(1, Math.ceil(BATCH_BYTES / average));
 }
 

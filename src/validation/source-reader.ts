@@ -1,5 +1,5 @@
 /** Reading the source as it was at one optime, by UUID, from one member. */
-import { MongoServerError, ReadPreference, type Binary, type Document } from 'mongodb';
+import { MongoServerError, ReadPreference, type Document } from 'mongodb';
 import { run } from '../mongo/commands.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { toTimestamp } from '../mongo/positions.ts';
@@ -7,10 +7,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import type { PinnedMember, Source } from '../source/connect.ts';
 import { confirmPosition } from '../source/positions.ts';
-import { RawCursor } from '../source/raw-cursor.ts';
-
-/** How long the server may work for one range, in milliseconds; prepared transactions block a read for as long as they last. */
-const MAX_TIME_MS = 30_000;
+import { SourceCursor, SourceSilent } from './source-cursor.ts';
 
 /**
  * Server error codes after which the same range may be read at a newer optime. None of them means that there is nothing:
@@ -32,8 +29,12 @@ const NOT_AT_THAT_TIME = new Map<number, string>([
 
 /** The name of what kept a member from reading at an optime, when another optime may do; undefined for any other error. */
 export function notAtThatTime(error: unknown): string | undefined {
+  if (error instanceof SourceSilent) return 'no reply in time';
   return error instanceof MongoServerError ? NOT_AT_THAT_TIME.get(Number(error.code)) : undefined;
 }
+
+/** Prepared transactions block a read for as long as they last. */
+const REPLY_MS = 30_000;
 
 /** How a source of some version is best read. */
 export interface Pace {
@@ -53,24 +54,37 @@ const PACE_IN_TRANSACTIONS: Pace = { groupMs: 1_000, mostAgeS: 3, tries: 30 };
 /** Databases that no transaction reads (OperationNotSupportedInTransaction, 263). */
 const OUTSIDE_TRANSACTIONS = new Set(['admin', 'config']);
 
+/** How a range is read. */
+export interface Reading {
+  readonly at: Position;
+  /** Bytes of a document on average, about. */
+  readonly average: number;
+  readonly signal: AbortSignal;
+}
+
 export class SourceReader implements AsyncDisposable {
   readonly #source: Source;
   readonly #member: PinnedMember;
   /** Before 5.0 a past time can be read inside of transactions only (research, mongodb-internals §7). */
   readonly #inTransaction: boolean;
+  readonly #replyMs: number;
 
-  private constructor(source: Source, member: PinnedMember, inTransaction: boolean) {
+  private constructor(source: Source, member: PinnedMember, inTransaction: boolean, replyMs: number) {
     this.#source = source;
     this.#member = member;
     this.#inTransaction = inTransaction;
+    this.#replyMs = replyMs;
   }
 
-  /** @throws LifeboatError `SourceUnavailable` (retryable) */
-  static async open(source: Source): Promise<SourceReader> {
+  /**
+   * @param options `replyMs`: how long one reply is waited for, in milliseconds
+   * @throws LifeboatError `SourceUnavailable` (retryable)
+   */
+  static async open(source: Source, { replyMs = REPLY_MS }: { readonly replyMs?: number } = {}): Promise<SourceReader> {
     const inTransaction = Number.parseInt(source.identity.version, 10) < 5;
     // A secondary runs no transactions.
     const member = await source.pinned(inTransaction ? await primaryOf(source) : undefined);
-    return new SourceReader(source, member, inTransaction);
+    return new SourceReader(source, member, inTransaction, replyMs);
   }
 
   get pace(): Pace {
@@ -99,21 +113,21 @@ export class SourceReader implements AsyncDisposable {
 
   /**
    * Begins to read at `at`, or later where a database does not tell of its past.
-   * @throws the driver's errors
+   * @param command a `find` without a size of its replies
+   * @throws the driver's errors, and what else notAtThatTime knows
    */
-  async open(db: string, command: Document, at: Position, signal: AbortSignal): Promise<RawCursor> {
-    const database = this.#member.client.db(db);
+  async open(db: string, command: Document, { at, signal, average }: Reading): Promise<SourceCursor> {
+    const { client } = this.#member;
+    const from = { database: client.db(db), average, replyMs: this.#replyMs, signal };
     const atClusterTime = toTimestamp(at.ts);
-    const timed = { ...command, maxTimeMS: MAX_TIME_MS };
     if (!this.tellsOfPast(db)) {
-      return RawCursor.open(
-        database,
-        { ...timed, readConcern: { level: 'majority', afterClusterTime: atClusterTime } },
-        signal,
-      );
+      return SourceCursor.open(from, {
+        ...command,
+        readConcern: { level: 'majority', afterClusterTime: atClusterTime },
+      });
     }
-    if (this.#inTransaction) return RawCursor.open(database, timed, signal, { transactionAt: atClusterTime });
-    return RawCursor.open(database, { ...timed, readConcern: { level: 'snapshot', atClusterTime } }, signal);
+    if (this.#inTransaction) return SourceCursor.open(from, command, { transactionAt: atClusterTime });
+    return SourceCursor.open(from, { ...command, readConcern: { level: 'snapshot', atClusterTime } });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -134,6 +148,3 @@ async function primaryOf({ name, client }: Source): Promise<string> {
   }
   throw new LifeboatError('SourceNotReady', `${name} has no primary, and its version reads the past on it alone`);
 }
-
-/** What a collection is read by: its UUID, or its name where every server has a UUID of its own. */
-export type ReadTarget = string | Binary;

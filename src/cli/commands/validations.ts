@@ -4,6 +4,7 @@ import { fromTimestamp } from '../../mongo/positions.ts';
 import { LifeboatError } from '../../shared/errors.ts';
 import type { Optime } from '../../shared/optime.ts';
 import type { StoredFinding, ValidationRecord } from '../../stores/records.ts';
+import { extentOf, type Extent } from '../../validation/findings.ts';
 import type { CliContext } from '../context.ts';
 import type { Outcome } from '../outcome.ts';
 import { withStores } from '../stores.ts';
@@ -104,24 +105,36 @@ function documentsOf(findings: readonly StoredFinding[]): number {
 function validationsTable(records: readonly ValidationRecord[]): string {
   return table(
     ['ID', 'STATE', 'STARTED', 'DOCUMENTS', 'REPAIRED', 'NOT COMPARED', 'FAILED'],
-    records.map(({ _id, state, startedAt, documents, repaired, notCompared, failed }) => [
-      _id,
-      state,
-      time(startedAt.toISOString()),
-      String(documents),
-      String(documentsOf(repaired)),
-      String(notCompared.length),
-      String(failed.length),
+    records.map((record) => [
+      record._id,
+      record.state === 'equal' ? EQUAL_TEXT[extentOf(record)] : record.state,
+      time(record.startedAt.toISOString()),
+      String(record.documents),
+      String(documentsOf(record.repaired)),
+      String(record.notCompared.length),
+      String(record.failed.length),
     ]),
     [3, 4, 5, 6],
   );
+}
+
+/** What `equal` is true of. */
+const EQUAL_TEXT = {
+  all: 'equal',
+  part: 'equal as far as compared',
+  nothing: 'nothing compared',
+} as const satisfies Record<Extent, string>;
+
+function stateText(view: ValidationView): string {
+  if (view.state === 'running') return `running (${view.stage})`;
+  return view.state === 'equal' ? EQUAL_TEXT[extentOf(view)] : view.state;
 }
 
 function validationText(view: ValidationView): string {
   const summary = fields([
     ['validation', view.id],
     ['deployment', view.deployment],
-    ['state', view.state === 'running' ? `running (${view.stage})` : view.state],
+    ['state', stateText(view)],
     ['started', time(view.startedAt)],
     ['ended', view.endedAt && time(view.endedAt)],
     ['compared at', view.optime && optime(view.optime)],

@@ -1,0 +1,91 @@
+/** One reading of the source for a validation: replies of a size that fits memory, none of which is waited for too long. */
+import type { Db, Document, Timestamp } from 'mongodb';
+import { RawCursor, type RawBatch } from '../source/raw-cursor.ts';
+import type { Documents } from './compare.ts';
+import { batchSize } from './ranges.ts';
+
+/** A reply did not come in time. The connection it was awaited on is closed, by which the server gives it up as well. */
+export class SourceSilent extends Error {
+  constructor() {
+    super('the source did not reply in time');
+    this.name = 'SourceSilent';
+  }
+}
+
+export interface SourceCursorOptions {
+  readonly database: Db;
+  /** Bytes of a document on average, about. */
+  readonly average: number;
+  /** How long one reply is waited for, in milliseconds. */
+  readonly replyMs: number;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * The time is counted here and for each reply: `maxTimeMS` of a `find` is for all replies together, so that no long range
+ * could be read to its end, and a `getMore` takes none of its own (6.0.5).
+ */
+export class SourceCursor implements Documents, AsyncDisposable {
+  readonly #options: SourceCursorOptions;
+  readonly #cursor: RawCursor;
+  /** Of the reply that is awaited. */
+  readonly #wait: Wait;
+
+  private constructor(options: SourceCursorOptions, cursor: RawCursor, wait: Wait) {
+    this.#options = options;
+    this.#cursor = cursor;
+    this.#wait = wait;
+  }
+
+  /** @throws SourceSilent; the driver's errors */
+  static async open(
+    options: SourceCursorOptions,
+    command: Document,
+    how: { readonly transactionAt?: Timestamp } = {},
+  ): Promise<SourceCursor> {
+    const { database, average, replyMs, signal } = options;
+    const wait = new Wait(replyMs, signal);
+    const sized = { ...command, batchSize: batchSize({ average }) };
+    const cursor = await wait.for(() => RawCursor.open(database, sized, wait.signal, how));
+    return new SourceCursor(options, cursor, wait);
+  }
+
+  get ended(): boolean {
+    return this.#cursor.ended;
+  }
+
+  /** @throws as open */
+  async next(): Promise<RawBatch> {
+    const size = { batchSize: batchSize(this.#options) };
+    return this.#wait.for(() => this.#cursor.next(size));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#cursor[Symbol.asyncDispose]();
+  }
+}
+
+/** Bounds how long each of several replies is waited for. */
+class Wait {
+  readonly #ms: number;
+  readonly #over = new AbortController();
+  readonly signal: AbortSignal;
+
+  constructor(ms: number, signal: AbortSignal) {
+    this.#ms = ms;
+    this.signal = AbortSignal.any([signal, this.#over.signal]);
+  }
+
+  /** The answer of `ask`, which heeds the signal. */
+  async for<T>(ask: () => Promise<T>): Promise<T> {
+    const timer = setTimeout(() => this.#over.abort(new SourceSilent()), this.#ms);
+    try {
+      return await ask();
+    } catch (error) {
+      // The driver may wrap what the signal says.
+      throw this.signal.aborted && this.#over.signal.aborted ? this.#over.signal.reason : error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
