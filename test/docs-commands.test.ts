@@ -2,7 +2,7 @@
  * The commands of the documents, run in their order on real servers, so that none is told that does not work.
  *
  * What they run with is a folder of its own: `/srv` is a folder in it, ports of 27xxx are free ones, and db1,db2,db3 is a
- * replica set of the test. Words in capitals are taken from what a command before has printed.
+ * replica set of the test. `mongosh` is a stand-in of the test (support/mongosh.ts). Words in capitals are taken from what a command before has printed.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -12,10 +12,11 @@ import { appendFile, chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { delimiter, dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Binary } from 'mongodb';
+import { Binary, type MongoClient } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
 import { down, readUp, type UpState } from '../src/embedded/up.ts';
 import { findProcesses } from '../src/host/processes.ts';
+import { errorKind } from '../src/shared/errors.ts';
 import { readStatus } from '../src/status/backup-status.ts';
 import { DAEMON_BREAK_MS } from '../src/stores/daemons.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
@@ -108,9 +109,11 @@ async function startWorld(hosts = ''): Promise<World> {
       cwd: folder,
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: COMMAND_LIMIT_MS,
+      // A group of its own: what hangs is ended with all that it has started.
+      detached: true,
     });
     const closed = once(child, 'close');
+    const limit = setTimeout(() => process.kill(-(child.pid ?? NaN), 'SIGKILL'), COMMAND_LIMIT_MS);
     let [stdout, stderr] = ['', ''];
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -118,6 +121,7 @@ async function startWorld(hosts = ''): Promise<World> {
       if (serves && stdout.includes('Waiting for connections')) child.kill('SIGTERM');
     });
     const [code] = (await closed) as [number | null];
+    clearTimeout(limit);
     assert.equal(code, expected, `${command}\n${serves ? '' : stdout}${stderr}`);
     if (!serves) printed += stdout;
     return stdout;
@@ -183,8 +187,11 @@ test('every command of the tutorial works, and what it restores equals its sourc
   await world.follow(await stepsOf('docs/tutorial.md'));
 });
 
+/** In MB. Entries behind the last checkpoint are never cut off, and there is one a minute by default. */
+const SHORT_OPLOG = ['--oplogSize', '8', '--syncdelay', '1'];
+
 test('every command of the README and then of the runbooks works', async (t) => {
-  await using source = await startSecuredSet('shop', ['backup', 'clusterMonitor'], false);
+  await using source = await startSecuredSet('shop', ['backup', 'clusterMonitor'], false, SHORT_OPLOG);
   await source.root.db('admin').command({ createUser: 'backup', pwd: 'secret', roles: ['backup', 'clusterMonitor'] });
   const shop = source.root.db('shop');
   await shop
@@ -211,6 +218,16 @@ test('every command of the README and then of the runbooks works', async (t) => 
       await world.run('lifeboat deployments add old --uri-env SHOP_URI');
       await world.run('lifeboat backup start old --wait');
     },
+    'given a gap': async () => {
+      await world.run('lifeboat backup pause shop');
+      await lose(source.root);
+      await world.run('lifeboat backup resume shop');
+      const isNoticed = async (): Promise<boolean> => {
+        const { phase, problem } = await readStatus(stores, 'shop');
+        return phase === 'resync-needed' && problem?.code === errorKind('OplogGap').code;
+      };
+      await until(isNoticed, 'the gap is noticed', 60_000);
+    },
     'when the phase of shop is routine': () => until(() => isRoutine('shop'), 'the resync is over', 120_000),
     'given a second daemon, and a first one that is gone': async () => {
       const configFile = join(folder, 'second.yaml');
@@ -221,7 +238,9 @@ test('every command of the README and then of the runbooks works', async (t) => 
       await mkdir(second);
       const env = { TEMPORAL_ADDRESS: temporal.address, TEMPORAL_NAMESPACE: temporal.namespace };
       stack.use(await startWorker({ configFile, home: second, env }));
-      process.kill((await upOf(world)).worker?.pid ?? 0, 'SIGKILL');
+      const { worker } = await upOf(world);
+      assert.ok(worker);
+      process.kill(worker.pid, 'SIGKILL');
       await endHead(home, 'shop', 'shop');
       const isSilent = async (): Promise<boolean> => {
         const first = await stores.daemons.findOne({ _id: { $ne: 'second' } });
@@ -251,4 +270,20 @@ async function damage(stores: Stores): Promise<void> {
   const bad = Buffer.from(block.data.buffer);
   bad.writeUInt8(bad.readUInt8(100) ^ 1, 100);
   await stores.blocks.updateOne({ _id: block._id }, { $set: { data: new Binary(bad) } });
+}
+
+/** Writes until the newest entry of now has been cut off the oplog. */
+async function lose(client: MongoClient): Promise<void> {
+  const { lastWrite } = await client.db('admin').command({ hello: 1 });
+  const oplog = client.db('local').collection('oplog.rs');
+  const flood = client.db('flood').collection('things');
+  await until(
+    async () => {
+      await flood.insertMany(Array.from({ length: 8 }, () => ({ bytes: randomBytes(500_000) })));
+      return (await oplog.countDocuments({ ts: { $lte: lastWrite.opTime.ts } }, { limit: 1 })) === 0;
+    },
+    'the oplog begins later',
+    90_000,
+  );
+  await flood.drop();
 }
