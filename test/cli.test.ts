@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { CommanderError } from '@commander-js/extra-typings';
 import { parseCommandLine } from '../src/cli/program.ts';
-import { errorKind, type ErrorName } from '../src/shared/errors.ts';
+import { errorKind, errorNames, type ErrorName } from '../src/shared/errors.ts';
 import { cliFolder, type CliOptions, type Document } from './support/cli.ts';
 import { freePort } from './support/replica-set.ts';
 
@@ -52,6 +52,9 @@ const refused: readonly (readonly [words: string, kind: ErrorName, message: RegE
   ['restore shop --snapshot a --to dir:/x --dry-run', 'NotBuiltYet', /--dry-run/],
   ['restore shop --snapshot a --to dir:/x --member s', 'NotBuiltYet', /--member/],
   ['snapshots delete a', 'NotBuiltYet', /snapshots delete/],
+  ['explain OplogGapp', 'BadUsage', /did you mean OplogGap\b/],
+  ['explain LB2088', 'BadUsage', /did you mean LB2/],
+  ['explain something-else', 'BadUsage', /`lifeboat explain` lists them/],
   ['groom --dry-run', 'NotBuiltYet', /groom/],
   ['schedules set shop --snapshot-every 6h', 'NotBuiltYet', /schedules set/],
   ['schedules pause shop', 'NotBuiltYet', /schedules pause/],
@@ -109,7 +112,7 @@ test('every command has a help with an example, the global flags, and what it ha
   assert.deepEqual(
     seen.sort(),
     [
-      ...['up', 'down', 'worker', 'doctor', 'groom', 'restore', 'purge'],
+      ...['up', 'down', 'worker', 'doctor', 'explain', 'groom', 'restore', 'purge'],
       ...['add', 'list', 'remove'].map((name) => `deployments ${name}`),
       ...['start', 'pause', 'resume', 'resync', 'stop', 'status'].map((name) => `backup ${name}`),
       ...['create', 'list', 'show', 'delete', 'verify'].map((name) => `snapshots ${name}`),
@@ -133,6 +136,21 @@ test('help and version are one document with --json, and say which Temporal is m
   const version = await folder.json(['--version']);
   assert.equal(version.code, 0);
   assert.match(String(version.document['version']), /^\d+\.\d+\.\d+$/);
+});
+
+test('an error is explained by its code or its name, and without either all of them are listed', async () => {
+  await using folder = await cliFolder();
+  const byCode = await folder.json(['explain', 'lb2008']);
+  const { code, owner, retryable, fix } = errorKind('OplogGap');
+  assert.equal(byCode.code, 0);
+  const { explanation, ...kind } = byCode.document;
+  assert.deepEqual(kind, { name: 'OplogGap', code, owner, retryable, fix });
+  assert.match(String(explanation), /ring/);
+  assert.deepEqual(await folder.json(['explain', 'oplogGap']), byCode);
+  const all = (await folder.json(['explain'])).document['errors'] as { name: string }[];
+  assert.deepEqual(all.map(({ name }) => name).toSorted(), errorNames().toSorted());
+  const { stdout } = await folder.run(['explain', 'LB4003']);
+  assert.match(stdout, /nobody: it passes by itself/);
 });
 
 test('deployments are added, listed and removed, and comments stay', async () => {

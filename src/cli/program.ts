@@ -1,5 +1,5 @@
 /** The commands, their flags and their help. What a command does is loaded when it is run. */
-import { Command, InvalidArgumentError } from '@commander-js/extra-typings';
+import { Command, InvalidArgumentError, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import { parseDuration } from '../config/units.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { DEPLOYMENT_NAME } from '../shared/names.ts';
@@ -31,12 +31,27 @@ const NO_TEMPORAL = 'Does not talk to Temporal.';
  */
 export function parseCommandLine(words: readonly string[], options: ProgramOptions): Parsed {
   let chosen: Chosen | undefined;
-  const program = buildProgram(options, (command) => {
+  const { program } = buildProgram(options, (command) => {
     chosen = command;
   });
   program.parse(words, { from: 'user' });
   if (!chosen) throw new LifeboatError('BadUsage', 'name a command');
   return { flags: program.opts(), chosen };
+}
+
+/** What the help of a command says beside its words and flags. */
+export interface HelpNote {
+  readonly example: string;
+  /** What it has to do with Temporal, and more. */
+  readonly note: string;
+}
+
+/** The command line itself, for those who describe it. */
+export function describedProgram(temporal: string): {
+  readonly program: CommandUnknownOpts;
+  readonly notes: ReadonlyMap<unknown, HelpNote>;
+} {
+  return buildProgram({ version: '', temporal, write: () => undefined }, () => undefined);
 }
 
 function deploymentName(text: string): string {
@@ -67,11 +82,13 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
     .configureOutput({ writeOut: write, writeErr: write, outputError: () => undefined })
     .exitOverride();
 
+  const notes = new Map<unknown, HelpNote>();
   const help = (
     command: { addHelpText(position: 'after', text: string): unknown },
     example: string,
     talks = temporal,
   ): void => {
+    notes.set(command, { example, note: talks });
     command.addHelpText('after', `\nExample:\n  $ lifeboat ${example}\n\n${talks}`);
   };
   const group = (name: string, description: string, example: string) => {
@@ -116,8 +133,9 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
   addValidations();
   addDaemons();
   addPurge();
+  addExplain();
   addUnbuilt();
-  return program;
+  return { program, notes };
 
   function addDeployments(): void {
     const deployments = group('deployments', 'what can be backed up: the configuration file', 'deployments list');
@@ -370,6 +388,15 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
         choose(async (context) => (await import('./commands/purge.ts')).purge(context, name, flags));
       });
     help(purge, 'purge shop --dry-run');
+  }
+
+  function addExplain(): void {
+    const explain = program
+      .command('explain')
+      .description('what an error means, who can mend it, and how')
+      .argument('[code]', 'its code or its name; without it, all of them')
+      .action((code) => choose(async () => (await import('./commands/explain.ts')).explain(code)));
+    help(explain, 'explain LB2008', NO_TEMPORAL);
   }
 
   function addUnbuilt(): void {

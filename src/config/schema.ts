@@ -105,14 +105,40 @@ function section<T extends z.core.$ZodLooseShape>(shape: T): z.ZodObject<T, z.co
 }
 
 /** A section that may stand empty, as one does whose keys are all commented out. */
-function optionalSection<T extends z.ZodObject>(schema: T): z.ZodOptional<z.ZodNullable<T>> {
-  return schema.nullable().optional();
+function optionalSection<T extends z.ZodObject>(schema: T, meaning: string): z.ZodOptional<z.ZodNullable<T>> {
+  return key(schema.nullable(), meaning);
+}
+
+/** What the reference of the configuration says of a key; `npm run docs` reads it from here. */
+export interface KeyMeta {
+  /** The kind of value, on the schema of the value. */
+  readonly type?: string;
+  /** What the key means. */
+  readonly meaning?: string;
+  /** What holds where the key is not there, as one would write it. */
+  readonly fallback?: string;
+}
+
+function typed<T extends z.ZodType>(schema: T, type: string): T {
+  return schema.meta({ type } satisfies KeyMeta);
+}
+
+/** A key that may be left out. */
+function key<T extends z.ZodType>(schema: T, meaning: string, fallback?: string): z.ZodOptional<T> {
+  const meta: KeyMeta = fallback === undefined ? { meaning } : { meaning, fallback };
+  return schema.optional().meta({ ...meta });
 }
 
 /** Marks the issue of a key that is part of the format and not built. */
 export const NOT_BUILT_YET = 'is not built yet';
 
-const notBuiltYet = z.custom<never>(() => false, { error: NOT_BUILT_YET }).optional();
+const notBuiltYet = key(
+  typed(
+    z.custom<never>(() => false, { error: NOT_BUILT_YET }),
+    NOT_BUILT_YET,
+  ),
+  'Refused.',
+);
 
 const text = (expected: string): z.ZodString =>
   z.string({ error: `must be ${expected}` }).min(1, `must be ${expected}`);
@@ -129,20 +155,23 @@ const quantity = (
     return z.NEVER;
   });
 
-const duration = quantity(parseDuration, 'a duration such as 24h');
-const size = quantity(parseSize, 'a size such as 1GiB');
+const duration = typed(quantity(parseDuration, 'a duration such as 24h'), 'duration, such as `24h`');
+const size = typed(quantity(parseSize, 'a size such as 1GiB'), 'size, such as `1GiB`');
 
-const takeoverAfter = quantity(
-  (written) => (written === 'never' ? { value: Infinity } : parseDuration(written)),
-  'a duration such as 30m, or never',
+const takeoverAfter = typed(
+  quantity(
+    (written) => (written === 'never' ? { value: Infinity } : parseDuration(written)),
+    'a duration such as 30m, or never',
+  ),
+  'duration of at least `30s`, or `never`',
 ).refine((ms) => ms >= MIN_TAKEOVER_MS, 'must be at least 30s: a daemon tells of itself every ten');
 
-const connectionString = text('a MongoDB connection string, or "${VARIABLE}"').refine(
+const connectionString = typed(text('a MongoDB connection string, or "${VARIABLE}"'), 'connection string').refine(
   (uri) => uri.includes('${') || CONNECTION_STRING.test(uri),
   'must begin with mongodb:// or mongodb+srv://, or be "${VARIABLE}"',
 );
 
-const path = text('a path').refine(
+const path = typed(text('a path'), 'path').refine(
   (value) => !value.includes('${'),
   'must be a plain path: variables stand only in a uri',
 );
@@ -150,29 +179,65 @@ const path = text('a path').refine(
 const COMMAND_ERROR =
   'must be a list of a program and its arguments, such as [vault, kv, get, -field=uri, secret/shop]';
 
-const command = z
-  .array(
+const command = typed(
+  z.array(
     text('a text').refine((word) => !word.includes('${'), 'must be a plain text: variables stand only in a uri'),
     { error: COMMAND_ERROR },
-  )
+  ),
+  'list of texts',
+)
   .min(1, COMMAND_ERROR)
   .transform(([program = '', ...args]): SecretCommand => [program, ...args]);
 
-const uriSource = { uri: connectionString.optional(), uriFile: path.optional(), uriCommand: command.optional() };
+const uriSource = {
+  uri: key(
+    connectionString,
+    'What to connect to. `${VARIABLE}` in it stands for a variable of the environment of the worker.',
+  ),
+  uriFile: key(path, 'Instead of `uri`: a file on the machine of the worker that holds it.'),
+  uriCommand: key(
+    command,
+    'Instead of `uri`: a program, with its arguments, that the worker runs without a shell and that prints it within 10 seconds.',
+  ),
+};
 
 const store = section(uriSource).superRefine(exactlyOneSource);
-const listenAddress = text('host:port, such as "127.0.0.1:9464"').regex(
+const listenAddress = typed(text('host:port, such as "127.0.0.1:9464"'), '`host:port`').regex(
   HOST_AND_PORT,
   'must be host:port, such as "127.0.0.1:9464"',
 );
 
 const deployment = section({
   ...uriSource,
-  readFrom: z.enum(READ_FROM, { error: `must be one of ${READ_FROM.join(', ')}` }).optional(),
-  minOplogWindow: duration.optional(),
-  allowUnverifiedVersion: z.boolean({ error: 'must be true or false' }).optional(),
+  readFrom: key(
+    typed(
+      z.enum(READ_FROM, { error: `must be one of ${READ_FROM.join(', ')}` }),
+      READ_FROM.map((name) => `\`${name}\``).join(', '),
+    ),
+    'Which members of the source are read.',
+    defaults.readFrom,
+  ),
+  minOplogWindow: key(
+    duration,
+    'How far back the oplog of the source is to reach. With less a backup does not begin, and one that runs warns; `0` asks for nothing.',
+    '3h',
+  ),
+  allowUnverifiedVersion: key(
+    typed(z.boolean({ error: 'must be true or false' }), '`true` or `false`'),
+    'Back up a `mongod` of a version that the tests do not run (they run 4.4, 5.0 and 6.0).',
+    'false',
+  ),
   snapshots: notBuiltYet,
-  pointInTime: section({ window: duration.optional() }).optional(),
+  pointInTime: key(
+    section({
+      window: key(
+        duration,
+        'How long oplog entries are kept once they are applied. `0` keeps none; then a head that is lost can, as a rule, not be made again without a resync.',
+        '24h',
+      ),
+    }),
+    'Oplog entries that are kept.',
+  ),
   exclude: notBuiltYet,
   members: notBuiltYet,
 }).superRefine(exactlyOneSource);
@@ -197,47 +262,96 @@ function exactlyOneSource(value: WrittenSource, context: z.RefinementCtx): void 
 
 const wholeNumber = (max: number): z.ZodNumber => {
   const error = `must be a whole number from 1 to ${max}`;
-  return z.int({ error }).min(1, error).max(max, error);
+  return typed(z.int({ error }), `whole number from 1 to ${max}`).min(1, error).max(max, error);
 };
 
-const rate = z.number({ error: RATE_ERROR }).min(MIN_READ_MIBPS, RATE_ERROR).max(MAX_READ_MIBPS, RATE_ERROR);
+const rate = typed(z.number({ error: RATE_ERROR }), 'number of MiB a second, without a unit')
+  .min(MIN_READ_MIBPS, RATE_ERROR)
+  .max(MAX_READ_MIBPS, RATE_ERROR);
 
 /** The file as it is written, with quantities read. */
 export const fileSchema = section({
   daemon: optionalSection(
     section({
-      id: text('a name').regex(DAEMON_ID, 'must be a name of letters, digits, ".", "_" and "-", at most 63').optional(),
-      dataDir: path.optional(),
-      headCache: size
-        .refine((bytes) => bytes >= MIN_HEAD_CACHE_BYTES, 'must be at least 256MiB: mongod takes no less')
-        .optional(),
-      mongod: z
-        .record(z.string().regex(MAJOR_VERSION, 'must be a major version in quotes, such as "6.0"'), path, {
+      id: key(
+        typed(text('a name'), 'name').regex(
+          DAEMON_ID,
+          'must be a name of letters, digits, ".", "_" and "-", at most 63',
+        ),
+        'The name of this daemon; no two share one. Without it a new one makes one up and keeps it in its `dataDir`.',
+      ),
+      dataDir: key(
+        path,
+        'Where heads live: about as much disk as the sources use. Without it, `daemon` below `--home`.',
+      ),
+      headCache: key(
+        size.refine((bytes) => bytes >= MIN_HEAD_CACHE_BYTES, 'must be at least 256MiB: mongod takes no less'),
+        'The cache of the `mongod` of each head, at least `256MiB`.',
+        '1GiB',
+      ),
+      mongod: key(
+        typed(
+          z.record(z.string().regex(MAJOR_VERSION, 'must be a major version in quotes, such as "6.0"'), path, {
+            error: (issue) =>
+              issue.code === 'invalid_key'
+                ? 'must be a major version in quotes, such as "6.0"'
+                : 'must be a map of major versions to paths, such as { "6.0": /usr/bin/mongod }',
+          }),
+          'map of major versions to paths',
+        ),
+        'The `mongod` to run heads with, by major version in quotes. Without one for the version of a source: `LIFEBOAT_MONGOD`, then the `PATH`, then what the set-up has provided.',
+      ),
+      takeoverAfter: key(
+        takeoverAfter,
+        'How long another daemon must have been silent before this one takes over its backups.',
+        '30m',
+      ),
+      metrics: optionalSection(
+        section({
+          listen: key(
+            listenAddress,
+            'Where the worker shows its figures to Prometheus; without it, nowhere. Read when the worker starts.',
+          ),
+        }),
+        'Figures for Prometheus.',
+      ),
+    }),
+    'The worker that reads this file.',
+  ),
+  blockstore: key(store, 'Where snapshots are stored: a replica set of its own. Without it, the embedded one of `up`.'),
+  syncStore: key(
+    store,
+    'Where slices of an initial sync are stored. Without it, on the replica set of the blockstore.',
+  ),
+  oplogStore: key(store, 'Where oplog entries are stored. Without it, on the replica set of the blockstore.'),
+  limits: optionalSection(
+    section({
+      sourceReadMiBps: key(
+        rate,
+        'How fast the documents of one source are read, at most. Without it, as fast as it goes.',
+      ),
+      slicesInFlight: key(
+        wholeNumber(MAX_SLICES_IN_FLIGHT),
+        'Collections of one source that are copied at a time, and slices of about 10 MB held in memory.',
+        String(defaults.slicesInFlight),
+      ),
+    }),
+    'What an initial sync may use. An edit is followed within seconds, also by a copy that is under way.',
+  ),
+  deployments: key(
+    typed(
+      z
+        .record(z.string().regex(DEPLOYMENT_NAME), deployment, {
           error: (issue) =>
             issue.code === 'invalid_key'
-              ? 'must be a major version in quotes, such as "6.0"'
-              : 'must be a map of major versions to paths, such as { "6.0": /usr/bin/mongod }',
+              ? 'must be a name of a-z, 0-9 and "-", at most 63, that does not begin with "-"'
+              : 'must be a map of names to deployments, such as { shop: { uri: "${SHOP_URI}" } }',
         })
-        .optional(),
-      takeoverAfter: takeoverAfter.optional(),
-      metrics: optionalSection(section({ listen: listenAddress.optional() })),
-    }),
+        .nullable(),
+      'map of names to deployments',
+    ),
+    'What is backed up: replica sets, by a name of `a-z`, `0-9` and `-`.',
   ),
-  blockstore: store.optional(),
-  syncStore: store.optional(),
-  oplogStore: store.optional(),
-  limits: optionalSection(
-    section({ sourceReadMiBps: rate.optional(), slicesInFlight: wholeNumber(MAX_SLICES_IN_FLIGHT).optional() }),
-  ),
-  deployments: z
-    .record(z.string().regex(DEPLOYMENT_NAME), deployment, {
-      error: (issue) =>
-        issue.code === 'invalid_key'
-          ? 'must be a name of a-z, 0-9 and "-", at most 63, that does not begin with "-"'
-          : 'must be a map of names to deployments, such as { shop: { uri: "${SHOP_URI}" } }',
-    })
-    .nullable()
-    .optional(),
   groom: notBuiltYet,
 });
 

@@ -2,14 +2,19 @@
 
 /** The known word nearest to `word`, if it is near enough to have been meant. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
+  return nearestOf(word, known)[0];
+}
+
+/** All known words that are near enough to have been meant, the nearest first. */
+export function nearestOf(word: string, known: readonly string[]): string[] {
   const written = word.toLowerCase();
-  const [best] = known
+  return known
     .map((candidate) => ({ candidate, distance: editDistance(written, candidate.toLowerCase()) }))
     .filter(
       ({ candidate, distance }) => distance <= Math.max(1, Math.floor(Math.max(word.length, candidate.length) / 3)),
     )
-    .sort((a, b) => a.distance - b.distance);
-  return best?.candidate;
+    .sort((a, b) => a.distance - b.distance)
+    .map(({ candidate }) => candidate);
 }
 
 /** Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`. */

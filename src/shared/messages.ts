@@ -146,6 +146,7 @@ export interface RestoreSummary {
 // The one JSON object that each workflow type takes.
 
 export interface BackupInput {
+  /** Its name in the configuration. */
   readonly deployment: string;
 }
 export interface DoctorInput {
@@ -153,27 +154,38 @@ export interface DoctorInput {
   readonly deployment?: string;
 }
 export interface SnapshotInput {
+  /** Its backup is in routine operation. */
   readonly deployment: string;
 }
 export interface RestoreInput {
+  /** The deployment that was backed up. */
   readonly deployment: string;
+  /** The id of the snapshot. It must be given, while `at` and `latest` are not built. */
   readonly snapshot?: string;
+  /** Not built yet: refused. */
   readonly at?: string;
+  /** Not built yet: refused. */
   readonly latest?: boolean;
   /** `dir:PATH`, with an absolute path on the machine of the daemon. */
   readonly to: string;
+  /** Not built yet: refused unless it is empty. */
   readonly include?: readonly string[];
+  /** The daemon that does it, and on whose machine PATH is; without it, any that answers. */
   readonly daemon?: string;
 }
 export interface VerifySnapshotInput {
+  /** The id of the snapshot. */
   readonly snapshot: string;
 }
 export interface RetireDaemonInput {
+  /** The id of the daemon. */
   readonly daemon: string;
 }
 
 export interface PurgeInput {
+  /** Its backup does not run. */
   readonly deployment: string;
+  /** Remove nothing; the plan is the result. */
   readonly dryRun?: boolean;
 }
 

@@ -24,11 +24,17 @@ export interface LifecycleStatus extends PhaseAnswer {
   readonly appliedThrough: Optime | null;
 }
 
+/** Stop reading from the source, and keep everything. */
 export const pause = defineUpdate<PhaseAnswer, [{ readonly reason?: string }]>('pause');
+/** Go on after a pause, or try again after a problem. */
 export const resume = defineUpdate<PhaseAnswer, [Readonly<Record<string, never>>]>('resume');
+/** Begin a new initial sync; snapshots stay. */
 export const resync = defineUpdate<PhaseAnswer, [{ readonly reason?: string }]>('resync');
+/** End the backup; snapshots stay. The workflow completes. */
 export const stop = defineUpdate<PhaseAnswer, [Readonly<Record<string, never>>]>('stop');
+/** A daemon was retired: a backup that waits for it asks again who is to do its work. Sent by `retireDaemon`. */
 export const daemonRetired = defineSignal('daemonRetired');
 /** Asks for nothing: whoever sends it learns whether the backup runs. */
 export const knock = defineSignal('knock');
+/** How it stands, as far as the workflow knows. */
 export const status = defineQuery<LifecycleStatus>('status');

@@ -30,13 +30,15 @@ const roles = (names: readonly string[]): { role: string; db: string }[] =>
 /**
  * @param granted what the users `sha1` and `sha256` and the x.509 user may do
  * @param requireTls false leaves TLS out
+ * @param extraArgs of its member, such as `--oplogSize`
  */
 export async function startSecuredSet(
   name: string,
   granted: readonly string[],
   requireTls = true,
+  extraArgs: readonly string[] = [],
 ): Promise<SecuredSet> {
-  const set = await startReplicaSet({ name });
+  const set = await startReplicaSet({ name, extraArgs });
   try {
     const authority = await certificateAuthority(set.folder, `${name}-ca`);
     const server = await authority.issue('server', { subject: 'CN=db,OU=servers,O=Hosting', addresses: ['127.0.0.1'] });
@@ -54,7 +56,7 @@ export async function startSecuredSet(
     await set.client.db('$external').command({ createUser: X509_SUBJECT, roles: roles(granted) });
     await set.members[0]?.stop();
     const tls = ['--tlsMode', 'requireTLS', '--tlsCAFile', authority.caFile, '--tlsCertificateKeyFile', server];
-    const secured = ['--keyFile', keyFile, ...(requireTls ? tls : [])];
+    const secured = [...extraArgs, '--keyFile', keyFile, ...(requireTls ? tls : [])];
     await set.restart(0, secured);
     const options = requireTls ? `&tls=true&tlsCAFile=${authority.caFile}` : '';
     const withClient = requireTls ? `&tlsCertificateKeyFile=${clientFile}` : '';
