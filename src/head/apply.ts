@@ -87,7 +87,7 @@ export class Applier {
    *   then stands at some entry before the one named; `HeadLost`, `DiskFull`, `HeadStrained` (retryable): it is to be run
    *   again by a new applier, which finds a head that may be inconsistent until some entry
    */
-  async run(entries: Buffer, until?: Position, signal = NEVER): Promise<void> {
+  async run(entries: Buffer, until?: Position, signal: AbortSignal = NEVER): Promise<void> {
     this.#signal = signal;
     try {
       for (let at = 0; at < entries.length;) {
