@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { castDriverError } from '../src/mongo/errors.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import { openSource } from '../src/source/connect.ts';
+import { extentOf } from '../src/validation/findings.ts';
 import { notAtThatTime, SourceReader } from '../src/validation/source-reader.ts';
 import { DataPath, type DataPathOptions } from './support/data-path.ts';
 import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
@@ -137,4 +138,11 @@ test('a validation reads the documents of its source no faster than its limit, i
   assert.equal(report.state, 'equal');
   assert.ok(report.bytes / seconds < 1.1 * limit, `${report.bytes} bytes in ${seconds} s`);
   assert.ok(report.ranges > report.collections, 'all of it was one range');
+});
+
+test('a head is said to be equal only where nothing was left out', () => {
+  const notCompared = [{ namespace: 'plain.notes', reason: 'the source could not be read' }];
+  assert.equal(extentOf({ ranges: 3, notCompared: [] }), 'all');
+  assert.equal(extentOf({ ranges: 3, notCompared }), 'part');
+  assert.equal(extentOf({ ranges: 0, notCompared }), 'nothing');
 });
