@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { castDriverError } from '../src/mongo/errors.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import { openSource } from '../src/source/connect.ts';
+import { extentOf } from '../src/validation/findings.ts';
 import { notAtThatTime, SourceReader } from '../src/validation/source-reader.ts';
 import { DataPath, type DataPathOptions } from './support/data-path.ts';
 import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
@@ -121,4 +122,27 @@ test('what the driver refuses to send is a defect, not a store that does not ans
   await assert.rejects(set.client.db('any').command({ ping: 1 }, { session }), (error) =>
     isLifeboatError(castDriverError(error, 'store', 'writing'), 'StoreUnavailable'),
   );
+});
+
+test('a validation reads the documents of its source no faster than its limit, in ranges that are short at that pace', async () => {
+  await using source = await startReplicaSet({ name: 'source' });
+  const notes = source.client.db('plain').collection<Numbered>('notes');
+  const text = 'x'.repeat(1024);
+  await notes.insertMany(Array.from({ length: 6_000 }, (_, _id) => ({ _id, text })));
+  let limit: number | null = null;
+  await using path = await wholeHead(source, { readLimit: () => Promise.resolve(limit) });
+  limit = 512 * 1024;
+  const begin = performance.now();
+  const report = await path.validate();
+  const seconds = (performance.now() - begin) / 1_000;
+  assert.equal(report.state, 'equal');
+  assert.ok(report.bytes / seconds < 1.1 * limit, `${report.bytes} bytes in ${seconds} s`);
+  assert.ok(report.ranges > report.collections, 'all of it was one range');
+});
+
+test('a head is said to be equal only where nothing was left out', () => {
+  const notCompared = [{ namespace: 'plain.notes', reason: 'the source could not be read' }];
+  assert.equal(extentOf({ ranges: 3, notCompared: [] }), 'all');
+  assert.equal(extentOf({ ranges: 3, notCompared }), 'part');
+  assert.equal(extentOf({ ranges: 0, notCompared }), 'nothing');
 });

@@ -352,7 +352,10 @@ class ValidateRun {
     }
     const shape = await this.#shapeOf(head, collection);
     const from = record.next && Buffer.from(record.next.buffer);
-    const range = again ?? { from, to: await nextCut(head, collection, from, shape, this.#parts.rangeDocuments) };
+    const { rangeSeconds } = this.#reader.pace;
+    const bytes = await this.#reader.bytesWithin(rangeSeconds, this.#ctx.signal);
+    const size = { documents: this.#parts.rangeDocuments, bytes };
+    const range = again ?? { from, to: await nextCut(head, collection, from, shape, size) };
     const work = { head, reader: this.#reader, collection, range, shape, at, signal: this.#ctx.signal };
     const compared = await this.#compared(item, work);
     if (!compared) return false;

@@ -77,11 +77,13 @@ export async function findDifferences(work: RangeWork): Promise<StoredFinding[]>
 async function tellApart(work: RangeWork, { missing, different, extra }: Tallies): Promise<boolean> {
   const held = await heldRange(work);
   if (!held) return false;
+  const { reader, signal } = work;
+  const most = Math.min(MOST_TOLD_BYTES, await reader.bytesWithin(2 * reader.pace.rangeSeconds, signal));
   let differing = 0;
   try {
     await using source = await ofSource(work);
     while (!source.ended) {
-      if (differing > MOST_TOLD_BYTES) return false;
+      if (differing > most) return false;
       for (const document of each(await source.next())) {
         const verdict = held.meet(document);
         if (verdict === 'same') continue;
@@ -116,12 +118,14 @@ export async function repairRange(work: RangeWork, applier: Applier): Promise<bo
   if (!held) return false;
   // What is extra has to go first: under a collation, or with a unique index, it may be in the way of what is missing.
   await using first = await ofSource(work);
+  const { reader, signal } = work;
+  const most = Math.min(MOST_REPAIR_BYTES, await reader.bytesWithin(reader.pace.repairSeconds, signal));
   let wrong = 0;
   while (!first.ended) {
     for (const document of each(await first.next())) {
       if (held.meet(document) !== 'same') wrong += document.length;
     }
-    if (wrong > MOST_REPAIR_BYTES) return false;
+    if (wrong > most) return false;
   }
   await applier.put(target, [], [...held.extra()]);
   await using second = await ofSource(work);

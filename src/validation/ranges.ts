@@ -41,7 +41,8 @@ function isBound(stored: Binary | null, bound: Buffer | null): boolean {
 /** `id`: along the `_id` index. `natural`: as one range, where a server takes no bounds on `_id`. */
 export type Order = 'id' | 'natural';
 
-const BATCH_BYTES = 4 * 1024 * 1024;
+/** About how many bytes a reply brings: a few of them have to fit memory. */
+export const BATCH_BYTES = 4 * 1024 * 1024;
 const RANGE_BYTES = 32 * 1024 * 1024;
 const RANGE_DOCUMENTS = 50_000;
 /** How many `_id`s are looked at for one that can be a cut, and how large it may be, in bytes. */
@@ -61,9 +62,9 @@ export interface Shape {
   readonly average: number;
 }
 
-/** How many documents a reply brings, so that a few of them fit memory. */
-export function batchSize({ average }: Pick<Shape, 'average'>): number {
-  return Math.max(1, Math.ceil(BATCH_BYTES / average));
+/** How many documents come to about `bytes`. */
+export function batchSize({ average }: Pick<Shape, 'average'>, bytes = BATCH_BYTES): number {
+  return Math.max(1, Math.ceil(bytes / average));
 }
 
 function boundOf(bytes: Buffer): Document {
@@ -116,16 +117,22 @@ export async function documentBytes(head: OpenHead): Promise<number> {
   return sum;
 }
 
-/** Where the range that begins at `from` is best ended, with about `most` documents; null for no end at all. */
+/** How large a range may be, about. */
+export interface RangeSize {
+  readonly documents?: number | undefined;
+  readonly bytes?: number | undefined;
+}
+
+/** Where the range that begins at `from` is best ended; null for no end at all. */
 export async function nextCut(
   head: OpenHead,
   collection: HeadCollection,
   from: Buffer | null,
   shape: Shape,
-  most = RANGE_DOCUMENTS,
+  { documents: mostDocuments = RANGE_DOCUMENTS, bytes: mostBytes = RANGE_BYTES }: RangeSize = {},
 ): Promise<Buffer | null> {
   if (shape.order === 'natural' || from?.equals(LAST)) return null;
-  const wanted = Math.max(1, Math.min(most, Math.ceil(RANGE_BYTES / shape.average)));
+  const wanted = Math.max(1, Math.min(mostDocuments, Math.ceil(Math.min(mostBytes, RANGE_BYTES) / shape.average)));
   for (let skip = wanted; ; skip += CANDIDATES) {
     const command = {
       ...findCommand(collection.name, { from, to: null }, shape),
@@ -157,7 +164,7 @@ export async function rangeAround(
   shape: Shape,
 ): Promise<Range> {
   if (shape.order === 'natural' || id.length > MOST_CUT_BYTES || !comesBack(id)) return { from: null, to: null };
-  return { from: id, to: await nextCut(head, collection, id, shape, 1) };
+  return { from: id, to: await nextCut(head, collection, id, shape, { documents: 1 }) };
 }
 
 function comesBack(bound: Buffer): boolean {

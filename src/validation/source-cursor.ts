@@ -1,8 +1,9 @@
-/** One reading of the source for a validation: replies of a size that fits memory, none of which is waited for too long. */
+/** One reading of the source for a validation: at the pace of the source, and no reply is waited for too long. */
 import type { Db, Document, Timestamp } from 'mongodb';
 import { RawCursor, type RawBatch } from '../source/raw-cursor.ts';
+import type { ReadPace } from '../source/read-pace.ts';
 import type { Documents } from './compare.ts';
-import { batchSize } from './ranges.ts';
+import { BATCH_BYTES, batchSize } from './ranges.ts';
 
 /** A reply did not come in time. The connection it was awaited on is closed, by which the server gives it up as well. */
 export class SourceSilent extends Error {
@@ -14,6 +15,7 @@ export class SourceSilent extends Error {
 
 export interface SourceCursorOptions {
   readonly database: Db;
+  readonly pace: ReadPace;
   /** Bytes of a document on average, about. */
   readonly average: number;
   /** How long one reply is waited for, in milliseconds. */
@@ -43,11 +45,19 @@ export class SourceCursor implements Documents, AsyncDisposable {
     command: Document,
     how: { readonly transactionAt?: Timestamp } = {},
   ): Promise<SourceCursor> {
-    const { database, average, replyMs, signal } = options;
+    const { database, pace, replyMs, signal } = options;
     const wait = new Wait(replyMs, signal);
-    const sized = { ...command, batchSize: batchSize({ average }) };
-    const cursor = await wait.for(() => RawCursor.open(database, sized, wait.signal, how));
-    return new SourceCursor(options, cursor, wait);
+    const { bytes, settle } = await pace.admit(BATCH_BYTES, signal);
+    let read = 0;
+    try {
+      const sized = { ...command, batchSize: batchSize(options, bytes) };
+      const cursor = await wait.for(() => RawCursor.open(database, sized, wait.signal, how));
+      // The first reply came with the opening.
+      read = cursor.firstBytes;
+      return new SourceCursor(options, cursor, wait);
+    } finally {
+      settle(read);
+    }
   }
 
   get ended(): boolean {
@@ -56,8 +66,18 @@ export class SourceCursor implements Documents, AsyncDisposable {
 
   /** @throws as open */
   async next(): Promise<RawBatch> {
-    const size = { batchSize: batchSize(this.#options) };
-    return this.#wait.for(() => this.#cursor.next(size));
+    if (this.#cursor.firstBytes > 0) return this.#cursor.next();
+    const { pace, signal } = this.#options;
+    const { bytes, settle } = await pace.admit(BATCH_BYTES, signal);
+    let read = 0;
+    try {
+      const size = { batchSize: batchSize(this.#options, bytes) };
+      const batch = await this.#wait.for(() => this.#cursor.next(size));
+      read = batch.bytes.length;
+      return batch;
+    } finally {
+      settle(read);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

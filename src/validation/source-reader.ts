@@ -44,12 +44,15 @@ export interface Pace {
   readonly mostAgeS: number;
   /** How often in a row a collection is tried to be read at an optime of the head. */
   readonly tries: number;
+  /** How long the reading of one range may take, and of what is fetched anew of it, where reading is limited; in seconds. */
+  readonly rangeSeconds: number;
+  readonly repairSeconds: number;
 }
 
 /** A source tells of its past for 300 seconds (minSnapshotHistoryWindowInSeconds). */
-const PACE: Pace = { groupMs: 3_000, mostAgeS: 100, tries: 5 };
+const PACE: Pace = { groupMs: 3_000, mostAgeS: 100, tries: 5, rangeSeconds: 10, repairSeconds: 60 };
 /** One of 4.4 for 5 seconds (maxTargetSnapshotHistoryWindowInSeconds); a transaction that has begun keeps its own. */
-const PACE_IN_TRANSACTIONS: Pace = { groupMs: 1_000, mostAgeS: 3, tries: 30 };
+const PACE_IN_TRANSACTIONS: Pace = { groupMs: 1_000, mostAgeS: 3, tries: 30, rangeSeconds: 2, repairSeconds: 20 };
 
 /** Databases that no transaction reads (OperationNotSupportedInTransaction, 263). */
 const OUTSIDE_TRANSACTIONS = new Set(['admin', 'config']);
@@ -91,6 +94,15 @@ export class SourceReader implements AsyncDisposable {
     return this.#inTransaction ? PACE_IN_TRANSACTIONS : PACE;
   }
 
+  /** How many bytes may be read in that many seconds; no bound is Infinity. */
+  async bytesWithin(seconds: number, signal: AbortSignal): Promise<number> {
+    const { pace } = this.#source;
+    // The limit is looked at when it is asked for leave.
+    const { settle } = await pace.admit(0, signal);
+    settle(0);
+    return pace.perSecond === null ? Infinity : pace.perSecond * seconds;
+  }
+
   /** Whether a database can be read as it was. What cannot is read as it is, at the optime asked for or later. */
   tellsOfPast(db: string): boolean {
     return !this.#inTransaction || !OUTSIDE_TRANSACTIONS.has(db);
@@ -118,7 +130,7 @@ export class SourceReader implements AsyncDisposable {
    */
   async open(db: string, command: Document, { at, signal, average }: Reading): Promise<SourceCursor> {
     const { client } = this.#member;
-    const from = { database: client.db(db), average, replyMs: this.#replyMs, signal };
+    const from = { database: client.db(db), pace: this.#source.pace, average, replyMs: this.#replyMs, signal };
     const atClusterTime = toTimestamp(at.ts);
     if (!this.tellsOfPast(db)) {
       return SourceCursor.open(from, {

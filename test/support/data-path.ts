@@ -19,6 +19,7 @@ import { isLifeboatError } from '../../src/shared/errors.ts';
 import type { HeadPosition } from '../../src/shared/messages.ts';
 import { samePosition, type Position } from '../../src/shared/optime.ts';
 import { openSource, type Source } from '../../src/source/connect.ts';
+import type { ReadLimit } from '../../src/source/read-pace.ts';
 import { applyEntries } from '../../src/steps/apply-entries.ts';
 import { beginSync } from '../../src/steps/begin-sync.ts';
 import { buildHead } from '../../src/steps/build-head.ts';
@@ -60,6 +61,8 @@ export interface DataPathOptions {
   readonly slicesInFlight?: number;
   /** Documents of a range that is compared; few make many ranges. */
   readonly rangeDocuments?: number;
+  /** How fast documents of the source are read. */
+  readonly readLimit?: ReadLimit;
 }
 
 /** How a step was ended before its time, and how often. */
@@ -113,8 +116,9 @@ export class DataPath implements AsyncDisposable {
       const set = undo.use(await startReplicaSet({ name: 'blocks' }));
       const folder = undo.use(await testFolder());
       const stores = undo.adopt(await openStores({ blockstore: set.uri }), (opened) => opened.close());
-      const source = undo.adopt(await openSource({ name: DEPLOYMENT, uri: options.source }), (opened) =>
-        opened.close(),
+      const source = undo.adopt(
+        await openSource({ name: DEPLOYMENT, uri: options.source, readLimit: options.readLimit }),
+        (opened) => opened.close(),
       );
       const { replicaSetId, setName, version, featureCompatibilityVersion } = source.identity;
       const identity = { setName, version, featureCompatibilityVersion };
