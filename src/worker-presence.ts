@@ -1,4 +1,5 @@
 /** A daemon's record in the stores, for as long as its worker runs. */
+import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -9,6 +10,7 @@ import { DAEMON_HEARTBEAT_MS, registerDaemon, touchDaemon } from './stores/daemo
 
 export class Presence {
   readonly #daemon: Daemon;
+  readonly #process = randomUUID();
   #registered = false;
 
   constructor(daemon: Daemon) {
@@ -28,7 +30,11 @@ export class Presence {
     }
   }
 
-  /** Says every few seconds that the daemon is there, and looks for heads that are no longer its own, until `signal` is aborted. */
+  /**
+   * Says every few seconds that the daemon is there, and looks for heads that are no longer its own, until `signal` is
+   * aborted.
+   * @throws LifeboatError `DaemonIdTaken` when another worker has taken its id meanwhile: this one is to end
+   */
   async keep(signal: AbortSignal): Promise<void> {
     // Apart from each other: a head that is long in ending must not make its daemon one that is silent.
     await Promise.all([
@@ -42,6 +48,10 @@ export class Presence {
       try {
         await work();
       } catch (error) {
+        if (isLifeboatError(error, 'DaemonIdTaken')) {
+          this.#daemon.logger.error({ code: error.code }, `${error.message}; this worker ends`);
+          throw error;
+        }
         const code = isLifeboatError(error) ? error.code : undefined;
         this.#daemon.logger.warn({ code }, failure);
       }
@@ -57,8 +67,14 @@ export class Presence {
   async #tell(): Promise<void> {
     const { id } = this.#daemon;
     const stores = await this.#daemon.stores();
-    if (this.#registered) return touchDaemon(stores, id);
-    const identity = { id, host: hostname(), pid: process.pid, version: await packageVersion() };
+    if (this.#registered) return touchDaemon(stores, { id, process: this.#process });
+    const identity = {
+      id,
+      host: hostname(),
+      pid: process.pid,
+      process: this.#process,
+      version: await packageVersion(),
+    };
     await registerDaemon(stores, identity, async (pid) => (await commandLineOf(pid)) === undefined);
     this.#registered = true;
   }

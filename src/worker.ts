@@ -61,7 +61,7 @@ const timing = {
 
 /**
  * Runs until `signal` is aborted. Once in a process: the SDK's runtime is the process's.
- * @throws LifeboatError `TemporalUnavailable`, `SearchAttributesMissing`, `DaemonLocked`, `MetricsPortTaken`, what the configuration is
+ * @throws LifeboatError `TemporalUnavailable`, `SearchAttributesMissing`, `DaemonLocked`, `DaemonIdTaken`, `MetricsPortTaken`, what the configuration is
  *   refused with, and what a store refuses. Later outages of Temporal, stores and sources are ridden out.
  */
 export async function runWorker({ configFile, home, env, signal }: WorkerOptions): Promise<void> {
@@ -119,7 +119,8 @@ async function serve(daemon: Daemon, temporal: WorkerConnection, home: string, s
       { taskQueues: [TASK_QUEUE, daemon.taskQueue], namespace: temporal.namespace },
       'the worker runs',
     );
-    await Promise.all(running);
+    // The presence lasts as long as they do, unless another worker has taken the id: its work is no longer this one's.
+    await Promise.all([...running, present]);
   } finally {
     ended.abort();
     await Promise.allSettled([...running, present]);

@@ -59,7 +59,7 @@ async function openDaemon(id: string, blockstore: string): Promise<Daemon> {
     storeUris: () => Promise.resolve({ blockstore }),
   });
   daemons.push(daemon);
-  await registerDaemon(lab.stores, { id, host: 'h', pid: daemons.length, version: '0' });
+  await registerDaemon(lab.stores, { id, host: 'h', pid: daemons.length, version: '0', process: id });
   return daemon;
 }
 

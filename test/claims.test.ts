@@ -108,8 +108,8 @@ test('starting over makes one new incarnation, also when the claim is run twice'
 });
 
 async function daemonsThere(): Promise<void> {
-  await registerDaemon(stores, { id: 'd1', host: 'h', pid: 1, version: '0' });
-  await registerDaemon(stores, { id: 'd2', host: 'h', pid: 1, version: '0' });
+  await registerDaemon(stores, { id: 'd1', host: 'h', pid: 1, version: '0', process: 'p1' });
+  await registerDaemon(stores, { id: 'd2', host: 'h', pid: 1, version: '0', process: 'p2' });
 }
 
 async function ago(id: string, field: 'seenAt' | 'hereSince', ms: number): Promise<void> {
@@ -173,7 +173,7 @@ test('an outage of the store makes no daemon one that is gone', async () => {
     await ago(id, 'hereSince', 2 * HOUR);
   }
   // The store answers again, and the claimant is the first to say that it is there.
-  await touchDaemon(stores, 'd2');
+  await touchDaemon(stores, { id: 'd2', process: 'p2' });
   const claim = await claimBackup(stores, { deployment: 'shop', claimant: 'd2', takeover: terms() });
   assert.equal(claim.daemon, 'd1');
 });
@@ -186,7 +186,7 @@ test('a retired daemon loses its claim at once, and is there again when it speak
   await ago('d1', 'seenAt', HOUR / 60);
   assert.ok((await retireDaemon(stores, 'd1')).retiredAt);
   await assert.rejects(claimDaemon(stores, 'd2', 'd1'), fails('DaemonRetired'));
-  await touchDaemon(stores, 'd1');
+  await touchDaemon(stores, { id: 'd1', process: 'p1' });
   assert.equal((await claimBackup(stores, { deployment: 'shop', claimant: 'd2', takeover: terms() })).daemon, 'd1');
   await ago('d1', 'seenAt', HOUR / 60);
   await retireDaemon(stores, 'd1');
@@ -214,7 +214,7 @@ test('work on a head needs a backup in routine operation, and raises no epoch', 
 test('other work goes to the daemon that was asked for, if there ever was one', async () => {
   assert.equal((await claimDaemon(stores, 'd1')).daemon, 'd1');
   await assert.rejects(claimDaemon(stores, 'd1', 'd2'), fails('DaemonUnknown'));
-  await registerDaemon(stores, { id: 'd2', host: 'h', pid: 1, version: '0' });
+  await registerDaemon(stores, { id: 'd2', host: 'h', pid: 1, version: '0', process: 'p2' });
   assert.equal((await claimDaemon(stores, 'd1', 'd2')).taskQueue, 'lifeboat.daemon.d2');
 });
 
@@ -228,31 +228,43 @@ test('a later initial sync has the larger id, within one second and after a cloc
 
 test('a worker with the id of one that is there is refused, and takes over from one that is silent or has ended', async () => {
   const [here, there] = [
-    { id: 'twin', host: 'here', pid: 11, version: '0' },
-    { id: 'twin', host: 'there', pid: 22, version: '0' },
+    { id: 'twin', host: 'here', pid: 11, version: '0', process: 'first' },
+    { id: 'twin', host: 'there', pid: 22, version: '0', process: 'second' },
   ];
+  // In a container each has the host name and the pid of the other.
+  const alike = { ...here, process: 'alike' };
   await registerDaemon(stores, here);
   await registerDaemon(stores, here);
   // It beats while the other one looks.
-  const beating = setInterval(() => void touchDaemon(stores, 'twin'), 200);
+  const beating = setInterval(() => void touchDaemon(stores, here), 200);
   try {
-    await assert.rejects(registerDaemon(stores, there), (error) => isLifeboatError(error, 'DaemonIdTaken'));
+    for (const other of [there, alike]) {
+      await assert.rejects(
+        registerDaemon(stores, other, () => Promise.resolve(true)),
+        fails('DaemonIdTaken'),
+      );
+    }
   } finally {
     clearInterval(beating);
   }
   // A process of the same machine that has ended need not be waited for.
-  await registerDaemon(stores, { ...here, pid: 12 }, (pid) => Promise.resolve(pid === 11));
+  const next = { ...here, pid: 12, process: 'next' };
+  await registerDaemon(stores, next, (pid) => Promise.resolve(pid === 11));
   await stores.daemons.updateOne({ _id: 'twin' }, { $set: { seenAt: new Date(Date.now() - 60_000) } });
   await registerDaemon(stores, there);
   assert.equal((await stores.daemons.findOne({ _id: 'twin' }))?.host, 'there');
+  // It was only silent, and finds out.
+  const seen = (await stores.daemons.findOne({ _id: 'twin' }))?.seenAt;
+  await assert.rejects(touchDaemon(stores, next), fails('DaemonIdTaken'));
+  assert.deepEqual((await stores.daemons.findOne({ _id: 'twin' }))?.seenAt, seen);
 
   // Of two that start at once, one is refused.
-  const beatingToo = setInterval(() => void touchDaemon(stores, 'two-at-once'), 200);
+  const both = [here, there].map((one) => ({ ...one, id: 'two-at-once' }));
+  const beat = (): unknown => Promise.allSettled(both.map((one) => touchDaemon(stores, one)));
+  const beatingToo = setInterval(beat, 200);
   try {
-    const both = await Promise.allSettled(
-      [here, there].map((one) => registerDaemon(stores, { ...one, id: 'two-at-once' })),
-    );
-    assert.deepEqual(both.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected']);
+    const started = await Promise.allSettled(both.map((one) => registerDaemon(stores, one)));
+    assert.deepEqual(started.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected']);
   } finally {
     clearInterval(beatingToo);
   }

@@ -168,6 +168,7 @@ describe('a backup in routine operation', () => {
       _id: 'far-away',
       host: 'elsewhere.example',
       pid: 1,
+      process: 'p',
       version: '0',
       taskQueue: 'lifeboat.daemon.far-away',
       startedAt: new Date(),

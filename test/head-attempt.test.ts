@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 import { Long, UUID, type Document } from 'mongodb';
 import { isLifeboatError } from '../src/shared/errors.ts';
@@ -55,6 +56,24 @@ test('what fails in a turn of another attempt makes the head forget no open tran
     assert.deepEqual(head.state().position?.oplogFrom, at(2));
     await run(entry(4, part(2, { count: Long.fromNumber(2) })));
     assert.deepEqual(head.state().position?.oplogFrom, at(4));
+  } finally {
+    await head.close();
+  }
+});
+
+test('who waits for an optime leaves nothing behind on the signal at each entry that is applied meanwhile', async () => {
+  await using folder = await testFolder();
+  const head = await openHead(folder.path, headIdentity());
+  try {
+    await beginAt(head, at(0));
+    const ending = new AbortController();
+    const waiting = assert.rejects(head.waitApplied(at(5).ts, ending.signal));
+    const apply = head.attempt('apply');
+    for (let n = 0; n < 50; n += 1) await apply.turn(() => Promise.resolve());
+    assert.equal(getEventListeners(ending.signal, 'abort').length, 1);
+    ending.abort();
+    await waiting;
+    assert.equal(getEventListeners(ending.signal, 'abort').length, 0);
   } finally {
     await head.close();
   }

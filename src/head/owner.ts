@@ -290,10 +290,18 @@ export class HeadOwner implements AsyncDisposable {
   }
 
   async #changed(signal: AbortSignal): Promise<void> {
-    await new Promise<void>((settle) => {
-      this.#waiting.add(settle);
-      signal.addEventListener('abort', () => settle(), { once: true });
+    let settle = (): void => undefined;
+    const changed = new Promise<void>((resolve) => {
+      settle = resolve;
     });
+    this.#waiting.add(settle);
+    signal.addEventListener('abort', settle);
+    try {
+      await changed;
+    } finally {
+      signal.removeEventListener('abort', settle);
+      this.#waiting.delete(settle);
+    }
   }
 
   /** The head, opened anew when its mongod or the connection has ended. */

@@ -24,6 +24,8 @@ export interface DaemonIdentity {
   readonly host: string;
   readonly pid: number;
   readonly version: string;
+  /** Of this process and no other: host and pid may be another's too, in containers. */
+  readonly process: string;
 }
 
 /** `here`: heard of within two minutes. `silent`: not. `retired`: an operator said that it is gone for good. */
@@ -47,7 +49,7 @@ export async function registerDaemon(
   const { id, ...identity } = daemon;
   await writing(`registering daemon ${id}`, async () => {
     const before = await stores.daemons.findOne({ _id: id });
-    if (before && !isSameProcess(before, daemon) && !(before.host === daemon.host && (await hasEnded(before.pid)))) {
+    if (before && !isSameProcess(before, daemon) && !(await hasGone(before, daemon, hasEnded))) {
       await requireSilence(stores, before);
     }
     const now = await stores.now();
@@ -67,8 +69,20 @@ export async function registerDaemon(
 
 const DUPLICATE_KEY = 11000;
 
-function isSameProcess(one: Pick<DaemonRecord, 'host' | 'pid'>, other: Pick<DaemonRecord, 'host' | 'pid'>): boolean {
-  return one.host === other.host && one.pid === other.pid;
+function isSameProcess(one: Pick<DaemonRecord, 'process'>, other: Pick<DaemonIdentity, 'process'>): boolean {
+  return one.process === other.process;
+}
+
+/**
+ * Whether the process of a record has surely ended, which need not be waited for then. A pid that is now this process's
+ * own tells nothing: in containers of one host name every process may have it.
+ */
+async function hasGone(
+  before: DaemonRecord,
+  { host, pid }: DaemonIdentity,
+  hasEnded: (pid: number) => Promise<boolean>,
+): Promise<boolean> {
+  return before.host === host && before.pid !== pid && (await hasEnded(before.pid));
 }
 
 /** Settles when a daemon has been silent for long enough; throws as soon as it says that it is there. */
@@ -86,13 +100,25 @@ function taken({ _id, host, pid }: DaemonRecord): LifeboatError {
   return new LifeboatError('DaemonIdTaken', `daemon ${_id} runs already, on ${host} as process ${pid}`);
 }
 
-/** Says that a registered daemon is still there. */
-export async function touchDaemon(stores: Stores, id: string): Promise<void> {
+/**
+ * Says that a registered daemon is still there.
+ * @throws LifeboatError `DaemonIdTaken` when another process has registered by its id: it was silent for too long
+ */
+export async function touchDaemon(
+  stores: Stores,
+  { id, process }: Pick<DaemonIdentity, 'id' | 'process'>,
+): Promise<void> {
   await writing(`refreshing daemon ${id}`, async () => {
     // The time is the store's: daemons are compared with each other, and their clocks need not agree.
     const silence = { $subtract: ['$$NOW', '$seenAt'] };
     const hereSince = { $cond: [{ $gt: [silence, DAEMON_BREAK_MS] }, '$$NOW', '$hereSince'] };
-    await stores.daemons.updateOne({ _id: id }, [{ $set: { hereSince, seenAt: '$$NOW' } }, { $unset: 'retiredAt' }]);
+    const { matchedCount } = await stores.daemons.updateOne({ _id: id, process }, [
+      { $set: { hereSince, seenAt: '$$NOW' } },
+      { $unset: 'retiredAt' },
+    ]);
+    if (matchedCount === 1) return;
+    const other = await stores.daemons.findOne({ _id: id });
+    if (other) throw taken(other);
   });
 }
 

@@ -170,16 +170,3 @@ export async function revokeExpiredLeases(stores: Stores, deployment: string): P
     throw castDriverError(error, 'store', `revoking expired leases of ${deployment}`);
   }
 }
-
-/** Revokes a lease whatever its age; its holder stops at the next renewal and commits nothing. False when it was over. */
-export async function revokeLease(stores: Stores, number: number): Promise<boolean> {
-  try {
-    const { modifiedCount } = await stores.leases.updateOne(
-      { _id: number, revoked: false },
-      { $set: { revoked: true } },
-    );
-    return modifiedCount === 1;
-  } catch (error) {
-    throw castDriverError(error, 'store', `revoking lease ${number}`);
-  }
-}

@@ -148,6 +148,8 @@ export interface DaemonRecord {
   readonly _id: string;
   readonly host: string;
   readonly pid: number;
+  /** Made up by that process at its start. */
+  readonly process: string;
   readonly version: string;
   readonly taskQueue: string;
   readonly startedAt: Date;
