@@ -91,7 +91,7 @@ test('a head that lacks more documents than can be fetched anew one by one fails
   // Large _ids: all of them together would not fit one record.
   const ids = Array.from({ length: 2_500 }, (_, n) => `${'x'.repeat(400)}${n}`);
   await words.insertMany(ids.map((_id) => ({ _id, v: 0 })));
-  await using path = await wholeHead(source, { rangeDocuments: 5 });
+  await using path = await wholeHead(source, { rangeDocuments: 1 });
   await using head = await path.connectHead();
   const onHead = head.db('plain').collection<{ _id: string }>('words');
   await onHead.deleteMany({ _id: { $in: ids.filter((_, n) => n % 2 === 0) } });
