@@ -1,7 +1,7 @@
 /** The embedded servers of a home, on real processes. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -120,30 +120,37 @@ test('down ends them cleanly and keeps the data, and does nothing when nothing r
   });
 });
 
+/**
+ * Somebody else on a port of a server that has just ended. A process that is no longer listed may hold its sockets for
+ * a moment yet, until its last thread has ended.
+ */
+async function squatterOn(address: string): Promise<Server> {
+  const server = createServer((socket) => socket.destroy());
+  const listens = async (): Promise<boolean> => {
+    server.listen(Number(address.split(':')[1]), '127.0.0.1');
+    return once(server, 'listening').then(
+      () => true,
+      () => false,
+    );
+  };
+  await until(listens, `${address} is free`);
+  return server;
+}
+
 test('ports that somebody else has taken meanwhile are given up, and the blockstore keeps its data on a new one', async () => {
   await onHome(async (home) => {
     const first = await up(home, servers);
     await answer(first);
     await down(home);
     const taken = [first.temporal.address, new URL(first.temporal.ui).host, new URL(first.blockstore.uri).host];
-    const squatters = await Promise.all(
-      taken.map(async (address) => {
-        const server = createServer((socket) => socket.destroy());
-        server.listen(Number(address.split(':')[1]), '127.0.0.1');
-        await once(server, 'listening');
-        return server;
-      }),
-    );
-    try {
-      const second = await up(home, servers);
-      assert.notEqual(second.temporal.address, first.temporal.address);
-      assert.notEqual(second.temporal.ui, first.temporal.ui);
-      assert.notEqual(second.blockstore.uri, first.blockstore.uri);
-      assert.equal(await marks(second), 1);
-      await answer(second);
-    } finally {
-      for (const server of squatters) server.close();
-    }
+    await using squatters = new AsyncDisposableStack();
+    for (const address of taken) squatters.use(await squatterOn(address));
+    const second = await up(home, servers);
+    assert.notEqual(second.temporal.address, first.temporal.address);
+    assert.notEqual(second.temporal.ui, first.temporal.ui);
+    assert.notEqual(second.blockstore.uri, first.blockstore.uri);
+    assert.equal(await marks(second), 1);
+    await answer(second);
   });
 });
 
@@ -178,16 +185,13 @@ test('up brings a killed worker back, and moves it along when a server has moved
 
     const [temporal] = (await processesOf(home)).temporal;
     await killed(temporal);
-    const squatter = createServer((socket) => socket.destroy());
-    squatter.listen(Number(first.temporal.address.split(':')[1]), '127.0.0.1');
-    await once(squatter, 'listening');
-    try {
+    {
+      await using squatters = new AsyncDisposableStack();
+      squatters.use(await squatterOn(first.temporal.address));
       const third = await up(home, options);
       assert.notEqual(third.temporal.address, first.temporal.address);
       assert.notEqual(third.worker?.pid, second.worker.pid);
       assert.equal((await processesOf(home)).worker.length, 1);
-    } finally {
-      squatter.close();
     }
     assert.deepEqual(await down(home), { ended: ['worker', 'temporal', 'blockstore'] });
   });
