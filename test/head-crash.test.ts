@@ -228,7 +228,7 @@ test('entries applied again over what they made, from any place to any other, en
       await open.save({ ...open.record, position }, { journaled: true });
     });
     await head
-      .attempt('build')
+      .attempt('apply')
       .turn(() => Promise.reject(new Error('what was in memory is gone')))
       .catch(() => undefined);
   }

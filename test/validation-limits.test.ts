@@ -7,7 +7,7 @@ import { openSource } from '../src/source/connect.ts';
 import { extentOf } from '../src/validation/findings.ts';
 import { notAtThatTime, SourceReader } from '../src/validation/source-reader.ts';
 import { DataPath, type DataPathOptions } from './support/data-path.ts';
-import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
+import { startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
 
 interface Numbered {
   readonly _id: number;
@@ -130,8 +130,15 @@ test('a validation reads the documents of its source no faster than its limit, i
   const text = 'x'.repeat(1024);
   await notes.insertMany(Array.from({ length: 6_000 }, (_, _id) => ({ _id, text })));
   let limit: number | null = null;
-  await using path = await wholeHead(source, { readLimit: () => Promise.resolve(limit) });
+  let lookedAt = 0;
+  const readLimit = (): Promise<number | null> => {
+    lookedAt = performance.now();
+    return Promise.resolve(limit);
+  };
+  await using path = await wholeHead(source, { readLimit });
   limit = 512 * 1024;
+  // The limit is looked at once a second.
+  await until(() => performance.now() > lookedAt + 1_200, 'the next reading looks at the limit again');
   const begin = performance.now();
   const report = await path.validate();
   const seconds = (performance.now() - begin) / 1_000;
