@@ -1,7 +1,7 @@
 /**
  * The commands of the documents, run in their order on real servers, so that none is told that does not work.
  *
- * What they run with is a folder of its own: `/srv` is a folder in it, ports of 27xxx are free ones, and db1,db2,db3 is a
+ * What they run with is a folder of its own: `/srv` is a folder in it, its ports (27027, 27117, …) are free ones, and db1,db2,db3 is a
  * replica set of the test. `mongosh` is a stand-in of the test (support/mongosh.ts). Words in capitals are taken from what a command before has printed.
  */
 import assert from 'node:assert/strict';
@@ -38,6 +38,9 @@ const PLACEHOLDERS = {
 } as const;
 
 type Words = Readonly<Record<string, () => Promise<void>>>;
+
+/** Those of the documents, and no other that looks alike: an embedded server may have any port. */
+const PORTS = /\b(?:27027|27028|27117|27118)\b/g;
 
 interface World extends AsyncDisposable {
   readonly folder: string;
@@ -86,11 +89,11 @@ async function startWorld(hosts = ''): Promise<World> {
   let printed = '';
 
   const placed = async (command: string): Promise<string> => {
-    for (const [port] of command.matchAll(/\b27\d{3}\b/g)) {
+    for (const [port] of command.matchAll(PORTS)) {
       if (!ports.has(port)) ports.set(port, await freePort());
     }
     return command
-      .replaceAll(/\b27\d{3}\b/g, (port) => String(ports.get(port)))
+      .replaceAll(PORTS, (port) => String(ports.get(port)))
       .replaceAll(/(?<![\w/])\/srv\b/g, join(folder, 'srv'))
       .replaceAll('db1,db2,db3', hosts)
       .replaceAll(/\b(ID|RESTORE|DAEMON|DAMAGED)\b/g, (word) => {
