@@ -141,3 +141,12 @@ export function stringValue(buffer: Buffer, element: RawElement): string {
   if (element.type !== BsonType.string) throw damaged('a string was expected');
   return buffer.toString('utf8', element.valueStart + 4, element.end - 1);
 }
+
+/** The documents of a run, one behind the other; views of its bytes, no copies. */
+export function* documentsIn(bytes: Buffer): Generator<Buffer, void, void> {
+  for (let at = 0; at < bytes.length;) {
+    const end = at + documentLength(bytes, at);
+    yield bytes.subarray(at, end);
+    at = end;
+  }
+}

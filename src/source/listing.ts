@@ -1,6 +1,6 @@
 /** Listing what a source holds: collections with their options and indexes, and views, as raw bytes. */
 import { Binary, MongoServerError, type Db, type MongoClient } from 'mongodb';
-import { BsonType, documentLength, elements, elementName, findElement, stringValue, valueBytes } from '../bson/raw.ts';
+import { BsonType, documentsIn, elements, elementName, findElement, stringValue, valueBytes } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { namespaceRule, type NamespaceRule } from './namespaces.ts';
 import { RawCursor } from './raw-cursor.ts';
@@ -74,11 +74,7 @@ async function rawDocuments(db: Db, command: Record<string, unknown>, signal: Ab
   await using cursor = await RawCursor.open(db, command, signal);
   while (!cursor.ended) {
     const { bytes } = await cursor.next();
-    for (let at = 0; at < bytes.length;) {
-      const length = documentLength(bytes, at);
-      documents.push(Buffer.from(bytes.subarray(at, at + length)));
-      at += length;
-    }
+    for (const one of documentsIn(bytes)) documents.push(Buffer.from(one));
   }
   return documents;
 }

@@ -17,6 +17,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { PurgePlan } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';
 import { daemonState } from '../stores/daemons.ts';
+import { revokeExpiredLeases } from '../stores/leases.ts';
 import type { DeploymentRecord, MemberRecord } from '../stores/records.ts';
 import { removeSync } from '../syncstore/remove.ts';
 import type { StepContext } from './context.ts';
@@ -249,10 +250,7 @@ async function committedSince(stores: Stores, request: PurgeRequest): Promise<re
 async function untilNobodyWorks(ctx: StepContext, stores: Stores, deployment: string): Promise<void> {
   for (;;) {
     ctx.signal.throwIfAborted();
-    await stores.leases.updateMany(
-      { deployment, revoked: false, $expr: { $lt: ['$expiresAt', '$$NOW'] } },
-      { $set: { revoked: true } },
-    );
+    await revokeExpiredLeases(stores, deployment);
     const lease = await stores.leases.findOne({ deployment, revoked: false });
     if (!lease) return;
     const stage = `waits for a ${lease.purpose} on ${lease.daemon}`;

@@ -1,6 +1,6 @@
 /** Reading a cursor of a head as raw bytes, over the one connection that its owner has: inside a turn only. */
 import { Long, type Document } from 'mongodb';
-import { documentLength, findElement, valueBytes } from '../bson/raw.ts';
+import { documentsIn, findElement, valueBytes } from '../bson/raw.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import { succeeded, type Reply } from '../head/socket.ts';
 import { LifeboatError } from '../shared/errors.ts';
@@ -74,11 +74,7 @@ export async function headDocuments(head: OpenHead, db: string, command: Documen
   await using cursor = await HeadCursor.open(head, db, command, what);
   while (!cursor.ended) {
     const { bytes } = await cursor.next();
-    for (let at = 0; at < bytes.length;) {
-      const length = documentLength(bytes, at);
-      documents.push(Buffer.from(bytes.subarray(at, at + length)));
-      at += length;
-    }
+    for (const one of documentsIn(bytes)) documents.push(Buffer.from(one));
   }
   return documents;
 }
