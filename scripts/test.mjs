@@ -6,6 +6,9 @@ import { main, run } from './lib/project.mjs';
 /** Each file has servers of its own: two at a time is what a small machine bears. */
 const CONCURRENCY = 2;
 
+/** What takes longer hangs, in milliseconds: it fails by its name, and the rest is run. */
+const TIMEOUT = 20 * 60_000;
+
 /** The tests that run servers of other versions, which take a while to download. */
 const OF_OTHER_VERSIONS = 'versions.test.ts';
 
@@ -16,5 +19,7 @@ await main(async () => {
   const node = await prepare(['binaries', ...(needsMongods ? ['mongods'] : [])]);
   const files = named.length > 0 ? [] : ['test/**/*.test.ts'];
   const env = { ...ownEnvironment(), LIFEBOAT_RUN_SOURCES: '1' };
-  return run(node, ['--test', `--test-concurrency=${CONCURRENCY}`, ...args, ...files], { env });
+  return run(node, ['--test', `--test-concurrency=${CONCURRENCY}`, `--test-timeout=${TIMEOUT}`, ...args, ...files], {
+    env,
+  });
 });

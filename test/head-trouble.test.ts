@@ -2,13 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BSON, Int32, Long, UUID, type Document, type MongoClient } from 'mongodb';
-import { buildDeferred, readIndexes } from '../src/head/indexes.ts';
+import { buildDeferred, buildIndexes, dropIndex, indexName, readIndexes } from '../src/head/indexes.ts';
 import { refuseOddIndexes } from '../src/head/odd-indexes.ts';
 import type { HeadOwner } from '../src/head/owner.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import { at, createOf, entry, insertOf } from './support/entries.ts';
 import { testFolder } from './support/folders.ts';
 import { applyAll, applyStubbornly, beginAt, connectHead, headIdentity, headPid, openHead } from './support/head.ts';
+import { Random, testSeed } from './support/random.ts';
 import { until } from './support/replica-set.ts';
 
 const NS = 'shop.orders';
@@ -21,12 +22,14 @@ interface LargeHead extends AsyncDisposable {
   pid(): Promise<number>;
   /** Builds the indexes that wait, as the end of an initial sync does. */
   build(signal?: AbortSignal): Promise<void>;
+  /** Drops what was built of them, and builds them. */
+  buildAnew(signal: AbortSignal): Promise<void>;
   untilBuilding(): Promise<void>;
   indexes(): Promise<number>;
 }
 
 /** A head with enough documents that indexes on them take a while; three wait to be built. */
-async function largeHead(): Promise<LargeHead> {
+async function largeHead(count = DOCUMENTS): Promise<LargeHead> {
   const folder = await testFolder();
   const identity = headIdentity();
   const head = await openHead(folder.path, identity);
@@ -34,7 +37,7 @@ async function largeHead(): Promise<LargeHead> {
   await applyAll(head, entry(1, createOf(NS, COLLECTION)));
   const client = await connectHead(folder.path, identity);
   const text = 'y'.repeat(100);
-  for (let done = 0; done < DOCUMENTS; done += 10_000) {
+  for (let done = 0; done < count; done += 10_000) {
     const documents = Array.from({ length: 10_000 }, () => ({
       a: Math.random(),
       b: `${Math.random()}${text}`,
@@ -62,6 +65,13 @@ async function largeHead(): Promise<LargeHead> {
       head
         .attempt('apply')
         .turn((open) => buildDeferred(open.socket, open.catalog, open.deferred, () => undefined, signal)),
+    buildAnew: (signal) =>
+      head.attempt('apply').turn(async ({ socket, catalog }) => {
+        const collection = catalog.get(UUID_HEX);
+        assert.ok(collection);
+        for (const spec of await readIndexes(socket, collection)) await dropIndex(socket, collection, indexName(spec));
+        await buildIndexes(socket, collection, specs, signal);
+      }),
     untilBuilding: () =>
       connected((opened) =>
         until(async () => {
@@ -91,6 +101,43 @@ test('an index build ends when its step is to end, leaves nothing, and is done b
   stop.abort(new Error('the backup is paused'));
   await ended;
   assert.equal(await made.indexes(), 0);
+  await made.build();
+  assert.equal(await made.indexes(), 3);
+});
+
+test('an index build ends, and its mongod lives, at whatever moment it is told to', async (t) => {
+  const random = new Random(testSeed());
+  t.diagnostic(`LIFEBOAT_TEST_SEED=${random.seed}`);
+  await using made = await largeHead(20_000);
+  const pid = await made.pid();
+  const begun = performance.now();
+  await made.buildAnew(new AbortController().signal);
+  const wholeMs = performance.now() - begun;
+  let ended = 0;
+  for (let round = 0; round < 40; round += 1) {
+    const stop = new AbortController();
+    const timer = setTimeout(() => stop.abort(new Error('the backup is paused')), random.below(wholeMs * 1.2));
+    try {
+      await made.buildAnew(stop.signal);
+    } catch (error) {
+      assert.equal(error, stop.signal.reason);
+      ended += 1;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+  assert.ok(ended > 0, 'none was told in time');
+  assert.equal(await made.pid(), pid, 'the mongod had to be ended');
+});
+
+test('a mongod that does not end an index build when it is told to is ended itself', async () => {
+  await using made = await largeHead();
+  const stop = new AbortController();
+  const ended = assert.rejects(made.build(stop.signal), (error) => error === stop.signal.reason);
+  await made.untilBuilding();
+  process.kill(await made.pid(), 'SIGSTOP');
+  stop.abort(new Error('the backup is paused'));
+  await ended;
   await made.build();
   assert.equal(await made.indexes(), 3);
 });

@@ -20,6 +20,8 @@ const HEADER_BYTES = 16;
 const EMPTY = Buffer.alloc(0);
 /** How long an operation that was told to end is given before it is told again, in milliseconds. */
 const INTERRUPT_AGAIN_MS = 100;
+/** How long it is given at all, in milliseconds. */
+const INTERRUPT_MS = 20_000;
 
 /** What a head answered: the reply's bytes and the fields that say whether it succeeded. */
 export interface Reply {
@@ -96,7 +98,8 @@ export class HeadSocket {
   }
 
   /**
-   * Runs a command that may take hours, given as bytes, and has the head give it up when `signal` is aborted.
+   * Runs a command that may take hours, given as bytes, and has the head give it up when `signal` is aborted. If it does
+   * not within 20 s, the connection is closed: whoever uses the head next ends its mongod.
    * @throws the signal's reason; LifeboatError `HeadLost`
    */
   async interruptible(db: string, command: Buffer, signal: AbortSignal): Promise<Reply> {
@@ -105,8 +108,10 @@ export class HeadSocket {
     const commented = document(command.subarray(4, -1), stringElement('comment', comment));
     const over = new AbortController();
     let interrupting: Promise<void> = Promise.resolve();
+    let patience: NodeJS.Timeout | undefined;
     const interrupt = (): void => {
       interrupting = this.#interrupt(comment, over.signal);
+      patience = setTimeout(() => this.close(), INTERRUPT_MS);
     };
     signal.addEventListener('abort', interrupt, { once: true });
     try {
@@ -120,18 +125,27 @@ export class HeadSocket {
       throw error;
     } finally {
       over.abort();
+      clearTimeout(patience);
       signal.removeEventListener('abort', interrupt);
       await interrupting;
     }
   }
 
-  /** Ends the operation of that comment, over a connection of its own; it may not have begun, or pass over a first try. */
+  /**
+   * Ends the operation of that comment, over a connection of its own; it may not have begun, or pass over a first try.
+   *
+   * An index build also has an operation of that comment on a thread of its own. That one ends with the command. Told to
+   * end beside it, both can wait for each other for ever (tried on 6.0.5: a build in 20 or so).
+   */
   async #interrupt(comment: string, over: AbortSignal): Promise<void> {
+    const byConnection = { 'command.comment': comment, connectionId: { $exists: true } };
     let other: HeadSocket | undefined;
     try {
       other = await HeadSocket.open(this.#path);
+      // One that does not answer at all would be waited for.
+      over.addEventListener('abort', () => other?.close(), { once: true });
       while (!over.aborted) {
-        const reply = await other.command('admin', { currentOp: 1, 'command.comment': comment });
+        const reply = await other.command('admin', { currentOp: 1, ...byConnection });
         const { inprog } = replyValues(succeeded(reply, 'looking for what it does')) as { inprog: { opid: number }[] };
         for (const { opid } of inprog) await other.command('admin', { killOp: 1, op: opid });
         await delay(INTERRUPT_AGAIN_MS, undefined, { signal: over }).catch(() => undefined);

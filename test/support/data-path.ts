@@ -337,7 +337,9 @@ export class DataPath implements AsyncDisposable {
    */
   async #once<T>(step: (ctx: StepContext) => Promise<T>, cuts: number): Promise<T | undefined> {
     const disturb = this.#disturb;
-    if (!disturb || this.#isCalm) return this.#attempt(step, this.#closing.signal);
+    if (!disturb) return this.#attempt(step, this.#closing.signal);
+    // A head that was killed just before is opened anew.
+    if (this.#isCalm) return this.#attempt(step, this.#closing.signal).catch(excuse);
     if (disturb.random.chance(disturb.twins)) {
       this.disturbed.twins++;
       const first = this.#attempt(step, this.#closing.signal).catch(excuse);
