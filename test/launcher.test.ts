@@ -36,6 +36,25 @@ test('lifeboat --version says the version of the package', async () => {
   assert.match(stdout, /^\d+\.\d+\.\d+\s*$/);
 });
 
+test('a worker is its launcher, with the bounds of a worker, unless somebody has set others', async () => {
+  const telling = '--import data:text/javascript,console.error(JSON.stringify([process.pid,...process.execArgv]))';
+  const started = async (options: string): Promise<string[][]> => {
+    const env = { LIFEBOAT_RUN_SOURCES: '1', NODE_OPTIONS: `${telling} ${options}` };
+    const { code, stderr } = await node(['bin/lifeboat.mjs', 'worker', '--help'], env);
+    assert.equal(code, 0);
+    return stderr
+      .split('\n')
+      .filter((line) => line.startsWith('['))
+      .map((line) => (JSON.parse(line) as unknown[]).map(String));
+  };
+  const [first, second, ...more] = await started('');
+  assert.equal(first?.length, 1);
+  assert.equal(second?.[0], first?.[0]);
+  assert.ok(second?.some((flag) => flag.startsWith('--max-old-space-size=')));
+  assert.deepEqual(more, []);
+  assert.equal((await started('--max-old-space-size=4000')).length, 1);
+});
+
 test('what is not built yet is refused with its code', async () => {
   for (const name of ['bench', 'fuzz', 'chaos']) {
     const { code, stderr } = await node(['scripts/not-built-yet.mjs', name]);

@@ -5,10 +5,11 @@
  * much of a changed file (research, baselines).
  */
 import { promisify } from 'node:util';
-import { constants, createZstdCompress, zstdDecompress } from 'node:zlib';
+import { zstdDecompress } from 'node:zlib';
 import { Binary } from 'mongodb';
 import { sha256 } from '../stores/bytes.ts';
 import type { BlockRecord } from '../stores/records.ts';
+import { Compressors } from '../stores/zstd.ts';
 import { Gate } from './gate.ts';
 
 export const BLOCK_BYTES = 64 * 1024;
@@ -19,55 +20,15 @@ const decompress = promisify(zstdDecompress);
 /** As many as the thread pool has threads. */
 const threads = new Gate(4);
 
-const LEVEL = 1;
 /** Room for a whole block in one step of zlib, with what zstd may add to bytes that do not shrink. */
 const CHUNK_BYTES = BLOCK_BYTES + 1024;
 
-/**
- * A zstd context that makes one frame after the other. A new context for each block takes half as much processor time
- * again, most of it in the collection of garbage.
- */
-class Compressor {
-  readonly #zstd = createZstdCompress({
-    chunkSize: 4 * CHUNK_BYTES,
-    params: {
-      [constants.ZSTD_c_compressionLevel]: LEVEL,
-      // No block looks back further than its own beginning.
-      [constants.ZSTD_c_windowLog]: Math.log2(BLOCK_BYTES),
-      // Every block is checked against its SHA-256: a checksum inside only takes time.
-      [constants.ZSTD_c_checksumFlag]: 0,
-    },
-  });
-  #output: Buffer[] = [];
-
-  constructor() {
-    this.#zstd.on('data', (piece: Buffer) => this.#output.push(piece));
-  }
-
-  async compress(raw: Buffer): Promise<Buffer> {
-    this.#output = [];
-    await new Promise<void>((settle, fail) => {
-      this.#zstd.once('error', fail);
-      this.#zstd.write(raw);
-      this.#zstd.flush(constants.ZSTD_e_end, () => {
-        this.#zstd.off('error', fail);
-        settle();
-      });
-    });
-    const [only, ...more] = this.#output;
-    return only && more.length === 0 ? only : Buffer.concat(this.#output);
-  }
-}
-
-const idle: Compressor[] = [];
+/** No block looks back further than its own beginning. */
+const compressors = new Compressors({ chunkSize: 4 * CHUNK_BYTES, level: 1, windowLog: Math.log2(BLOCK_BYTES) });
 
 async function compress(raw: Buffer): Promise<Buffer> {
-  return threads.run(async () => {
-    const compressor = idle.pop() ?? new Compressor();
-    const packed = await compressor.compress(raw);
-    idle.push(compressor);
-    return packed;
-  });
+  const [only, ...more] = await threads.run(() => compressors.compress(raw));
+  return only && more.length === 0 ? only : Buffer.concat(only ? [only, ...more] : []);
 }
 
 /** What of a BlockRecord follows from its bytes alone. */

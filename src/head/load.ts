@@ -187,9 +187,9 @@ async function insertDocuments(head: OpenHead, target: OpTarget, inserts: Stretc
 const ROOM = 4_096;
 
 async function applyDocuments(head: OpenHead, target: OpTarget, documents: readonly Buffer[]): Promise<void> {
+  if (documents.length === 0) return;
   const batch = new OpBatch();
   const send = async (): Promise<void> => {
-    if (batch.isEmpty) return;
     const reply = await head.socket.send(batch.message({ atomic: false }));
     head.refuseTrouble(reply);
     succeeded(reply, `loading ${'db' in target ? namespaceOf(target) : target.ns}`);

@@ -5,7 +5,7 @@
  * time: a head's work is strictly ordered, and two connections could overtake each other.
  */
 import { randomUUID } from 'node:crypto';
-import { connect, type Socket } from 'node:net';
+import { createConnection, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BSON, type Document } from 'mongodb';
 import { BsonType, elements, elementName, stringValue } from '../bson/raw.ts';
@@ -16,8 +16,9 @@ import { refuseTrouble } from './replies.ts';
 const OP_MSG = 2013;
 /** Message header (16), flags (4), and the kind byte of the body section. */
 export const BODY_OFFSET = 21;
-const HEADER_BYTES = 16;
-const EMPTY = Buffer.alloc(0);
+/** The length of a message, which is its first field. */
+const LENGTH_BYTES = 4;
+const READ_BYTES = 256 * 1024;
 /** How long an operation that was told to end is given before it is told again, in milliseconds. */
 const INTERRUPT_AGAIN_MS = 100;
 /** How long it is given at all, in milliseconds. */
@@ -25,7 +26,7 @@ const INTERRUPT_MS = 20_000;
 
 /** What a head answered: the reply's bytes and the fields that say whether it succeeded. */
 export interface Reply {
-  /** The whole reply document, raw. */
+  /** The whole reply document, raw. Its memory is the reply's alone. */
   readonly body: Buffer;
   readonly ok: boolean;
   /** The server's error code, 0 when there is none. */
@@ -44,27 +45,34 @@ export interface DocumentSequence {
 export class HeadSocket {
   readonly #path: string;
   readonly #socket: Socket;
-  #chunks: Buffer[] = [];
+  /** The reply that is coming in, as long as its first bytes say; before those are there, room for them. */
+  #reply = Buffer.allocUnsafe(LENGTH_BYTES);
   #received = 0;
   #waiting: { readonly settle: (reply: Buffer) => void; readonly fail: (error: LifeboatError) => void } | undefined;
   #lost: LifeboatError | undefined;
 
-  private constructor(path: string, socket: Socket) {
+  private constructor(path: string) {
     this.#path = path;
-    this.#socket = socket;
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
-    socket.on('error', (error) => this.#lose(error));
-    socket.on('close', () => this.#lose());
+    const callback = (bytes: number, buffer: Uint8Array): boolean => {
+      this.#receive(buffer.subarray(0, bytes));
+      return true;
+    };
+    // One buffer for all that comes in: megabytes of small ones would have to be collected.
+    this.#socket = createConnection({ path, onread: { buffer: Buffer.allocUnsafeSlow(READ_BYTES), callback } });
+    this.#socket.on('error', (error) => this.#lose(error));
+    this.#socket.on('close', () => this.#lose());
   }
 
   /** @throws LifeboatError `HeadLost` when nobody listens */
   static async open(path: string): Promise<HeadSocket> {
-    const socket = connect(path);
+    const opened = new HeadSocket(path);
     await new Promise<void>((settle, fail) => {
-      socket.once('connect', settle);
-      socket.once('error', (cause) => fail(new LifeboatError('HeadLost', 'the head does not answer', { cause })));
+      opened.#socket.once('connect', settle);
+      opened.#socket.once('error', (cause) =>
+        fail(new LifeboatError('HeadLost', 'the head does not answer', { cause })),
+      );
     });
-    return new HeadSocket(path, socket);
+    return opened;
   }
 
   /** True once the connection has ended; whatever was under way then has an unknown outcome. */
@@ -194,21 +202,30 @@ export class HeadSocket {
     return readReply(body);
   }
 
-  #receive(chunk: Buffer): void {
-    this.#chunks.push(chunk);
-    this.#received += chunk.length;
-    const first = this.#chunks[0] ?? EMPTY;
-    if (first.length < HEADER_BYTES && this.#chunks.length > 1) this.#chunks = [Buffer.concat(this.#chunks)];
-    const whole = this.#chunks[0] ?? EMPTY;
-    if (whole.length < HEADER_BYTES) return;
-    const length = whole.readInt32LE(0);
-    if (this.#received < length) return;
-    const message = this.#chunks.length === 1 ? whole : Buffer.concat(this.#chunks);
-    this.#chunks = this.#received > length ? [message.subarray(length)] : [];
-    this.#received -= length;
+  #receive(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length;) {
+      const part = bytes.subarray(at, at + this.#reply.length - this.#received);
+      this.#reply.set(part, this.#received);
+      this.#received += part.length;
+      at += part.length;
+      if (this.#received === LENGTH_BYTES) this.#makeRoom();
+      else if (this.#received === this.#reply.length) this.#settle();
+    }
+  }
+
+  #makeRoom(): void {
+    const whole = Buffer.allocUnsafe(this.#reply.readInt32LE(0));
+    whole.set(this.#reply);
+    this.#reply = whole;
+  }
+
+  #settle(): void {
+    const message = this.#reply;
+    this.#reply = Buffer.allocUnsafe(LENGTH_BYTES);
+    this.#received = 0;
     const waiting = this.#waiting;
     this.#waiting = undefined;
-    waiting?.settle(message.subarray(BODY_OFFSET, length));
+    waiting?.settle(message.subarray(BODY_OFFSET));
   }
 
   #lose(cause?: Error): void {
@@ -227,14 +244,20 @@ function* gather(parts: readonly Buffer[]): Generator<Buffer> {
   let bytes = 0;
   for (const part of parts) {
     if (bytes + part.length > GATHER_BYTES && bytes > 0) {
-      yield group.length === 1 ? (group[0] ?? EMPTY) : Buffer.concat(group, bytes);
+      yield joined(group);
       group = [];
       bytes = 0;
     }
     group.push(part);
     bytes += part.length;
   }
-  if (bytes > 0) yield Buffer.concat(group, bytes);
+  if (bytes > 0) yield joined(group);
+}
+
+/** One that is alone is not copied. */
+function joined(group: readonly Buffer[]): Buffer {
+  const [only, ...more] = group;
+  return only && more.length === 0 ? only : Buffer.concat(group);
 }
 
 function readReply(body: Buffer): Reply {

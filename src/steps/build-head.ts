@@ -10,6 +10,7 @@ import { replyValues, succeeded } from '../head/socket.ts';
 import { makeViews } from '../head/views.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { release } from '../shared/memory.ts';
 import { namespaceRule } from '../source/namespaces.ts';
 import type { Progress } from '../shared/messages.ts';
 import { Meter } from '../shared/meter.ts';
@@ -216,6 +217,7 @@ class Loader {
     }, this.#ctx.signal);
     this.#loads.set(uuid, progress);
     this.#ctx.report(this.#tally.loaded(bytes.length));
+    release(bytes);
   }
 }
 

@@ -5,6 +5,7 @@ import { castDriverError } from '../mongo/errors.ts';
 import { toTimestamp } from '../mongo/positions.ts';
 import type { ByteBudget } from '../shared/budget.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { release } from '../shared/memory.ts';
 import type { Optime } from '../shared/optime.ts';
 import { untilAborted } from '../shared/signals.ts';
 import { CollectionReader, type CollectionReading, type Piece } from '../source/collection-reader.ts';
@@ -14,9 +15,9 @@ import { readFailure } from '../source/failures.ts';
 import type { ReadPace } from '../source/read-pace.ts';
 import type { SharedMember } from '../source/pinning.ts';
 import { settledPosition } from '../source/positions.ts';
-import { storeBytes } from '../stores/bytes.ts';
+import { releaseStored, storeBytes } from '../stores/bytes.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { ReadFrom, SyncCollectionRecord } from '../stores/records.ts';
+import type { ReadFrom, StoredBytes, SyncCollectionRecord } from '../stores/records.ts';
 import { resumePoints, type Chain } from '../syncstore/chain.ts';
 import type { CollectionOutcome } from '../syncstore/collections.ts';
 import { insertSlice, readChain } from '../syncstore/slices.ts';
@@ -236,7 +237,7 @@ class SliceWriter {
     const [after, seq] = [this.#after, this.#seq];
     this.#after = token;
     this.#seq += 1;
-    const bytes = storeBytes(stores.sliceParts, incarnation, joined(runs));
+    const bytes = packRuns(stores, incarnation, runs);
     bytes.catch(() => undefined);
     const store = async (): Promise<void> => {
       await checkFence();
@@ -249,7 +250,9 @@ class SliceWriter {
         bytes: await bytes,
         epoch,
       };
-      if (!(await insertSlice(stores, slice))) throw new ChainMoved();
+      const isStored = await insertSlice(stores, slice);
+      releaseStored(slice.bytes);
+      if (!isStored) throw new ChainMoved();
       this.#stored.slices += 1;
       stored(size);
     };
@@ -274,8 +277,12 @@ class SliceWriter {
   }
 }
 
-/** The runs as one buffer; one that is alone is not copied. */
-function joined(runs: readonly Buffer[]): Buffer {
+/** Compresses runs as one. The memory of a run is the driver's: of its reply it keeps more than the documents. */
+async function packRuns(stores: Stores, incarnation: ObjectId, runs: readonly Buffer[]): Promise<StoredBytes> {
   const [first] = runs;
-  return first && runs.length === 1 ? first : Buffer.concat(runs);
+  if (first && runs.length === 1) return storeBytes(stores.sliceParts, incarnation, first);
+  const joined = Buffer.concat(runs);
+  const stored = await storeBytes(stores.sliceParts, incarnation, joined);
+  release(joined);
+  return stored;
 }

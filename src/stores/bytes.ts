@@ -1,11 +1,12 @@
 /** Bytes in the stores: compressed, hashed, cut into parts that fit a record (design decision 1). */
 import { hash } from 'node:crypto';
 import { promisify } from 'node:util';
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { constants, zstdDecompress } from 'node:zlib';
 import { Binary, ObjectId, type Collection } from 'mongodb';
+import { release } from '../shared/memory.ts';
 import type { PartRecord, StoredBytes } from './records.ts';
+import { Compressors } from './zstd.ts';
 
-const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 
 /** Largest piece of bytes in one record; a 16 MB incompressible document does not fit a record otherwise. */
@@ -19,16 +20,12 @@ export function sha256(bytes: Uint8Array): Buffer {
   return hash('sha256', bytes, 'buffer');
 }
 
-/** zstd, on a thread of the pool, in one step: in the default steps of 16 KiB it takes a third as much processor time again. */
-async function zstd(bytes: Uint8Array): Promise<Buffer> {
-  // ZSTD_compressBound (zstd.h): what does not shrink grows by less than this.
-  const chunkSize = bytes.length + (bytes.length >> 8) + 128;
-  return compress(bytes, { chunkSize, params: { [constants.ZSTD_c_compressionLevel]: LEVEL } });
-}
+const compressors = new Compressors({ chunkSize: 1024 * 1024, level: LEVEL });
 
 /** @param rawBytes how many bytes are to come out; more are refused */
 async function unzstd(bytes: Uint8Array, rawBytes: number): Promise<Buffer> {
-  const room = Math.max(rawBytes, constants.Z_MIN_CHUNK);
+  // With one more there is room left at the end: else zlib makes as much again, for nothing.
+  const room = Math.max(rawBytes + 1, constants.Z_MIN_CHUNK);
   return decompress(bytes, { chunkSize: room, maxOutputLength: room });
 }
 
@@ -41,7 +38,7 @@ export async function storeBytes(
   incarnation: ObjectId,
   raw: Buffer,
 ): Promise<StoredBytes> {
-  const packed = await zstd(raw);
+  const packed = Buffer.concat(await compressors.compress(raw));
   const common = {
     codec: 'zstd' as const,
     rawBytes: raw.length,
@@ -55,10 +52,19 @@ export async function storeBytes(
     const data = new Binary(packed.subarray(n * PART_BYTES, (n + 1) * PART_BYTES));
     await parts.insertOne({ _id: { of, n }, data, incarnation });
   }
+  release(packed);
   return { ...common, parts: { id: of, count } };
 }
 
-/** The bytes before compression, or undefined when a part is missing or they do not match their hash. */
+/** Frees the bytes of a record that is stored, if they are large. */
+export function releaseStored({ inline }: StoredBytes): void {
+  if (inline) release(inline.buffer);
+}
+
+/**
+ * The bytes before compression, or undefined when a part is missing or they do not match their hash. They are the caller's
+ * alone.
+ */
 export async function loadBytes(parts: Collection<PartRecord>, stored: StoredBytes): Promise<Buffer | undefined> {
   const packed = await packedBytes(parts, stored);
   if (!packed) return undefined;

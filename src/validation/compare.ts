@@ -6,6 +6,7 @@
 import { hash } from 'node:crypto';
 import { documentLength } from '../bson/raw.ts';
 import { idDocument } from '../head/missing.ts';
+import { release } from '../shared/memory.ts';
 import type { RawBatch } from '../source/raw-cursor.ts';
 
 /** A cursor of either side. */
@@ -60,6 +61,8 @@ export async function compareDocuments(source: Documents, head: Documents, batch
   let bytes = 0;
   let ofSource: Buffer = EMPTY;
   let ofHead: Buffer = EMPTY;
+  /** What is being compared of the head: its memory is nobody else's. That of the source is the driver's. */
+  let held: Buffer = EMPTY;
   try {
     for (;;) {
       while (ofSource.length === 0) {
@@ -70,9 +73,10 @@ export async function compareDocuments(source: Documents, head: Documents, batch
         ofSource = batch.bytes;
       }
       while (ofHead.length === 0) {
+        release(held);
         const batch = await b.next();
         if (!batch) break;
-        ofHead = batch.bytes;
+        ofHead = held = batch.bytes;
       }
       const both = Math.min(ofSource.length, ofHead.length);
       if (both === 0) return { equal: ofSource.length === ofHead.length, documents, bytes };
