@@ -95,10 +95,11 @@ export function markdown(report: Report): string {
 }
 
 function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+  const shown = rows.map((row) => row.map((cell) => cell.replaceAll('|', '\\|')));
   const widths = headings.map((heading, column) =>
-    Math.max(3, heading.length, ...rows.map((row) => row[column]?.length ?? 0)),
+    Math.max(3, heading.length, ...shown.map((row) => row[column]?.length ?? 0)),
   );
   const line = (cells: readonly string[]): string =>
     `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`;
-  return [line(headings), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n');
+  return [line(headings), line(widths.map((width) => '-'.repeat(width))), ...shown.map(line)].join('\n');
 }

@@ -64,7 +64,7 @@ async function largeHead(count = DOCUMENTS): Promise<LargeHead> {
     build: (signal = new AbortController().signal) =>
       head
         .attempt('apply')
-        .turn((open) => buildDeferred(open.socket, open.catalog, open.deferred, () => undefined, signal)),
+        .turn((open) => buildDeferred(open, () => undefined, signal)),
     buildAnew: (signal) =>
       head.attempt('apply').turn(async ({ socket, catalog }) => {
         const collection = catalog.get(UUID_HEX);

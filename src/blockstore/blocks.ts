@@ -20,11 +20,13 @@ const decompress = promisify(zstdDecompress);
 /** As many as the thread pool has threads. */
 const threads = new Gate(4);
 
+const LEVEL = 1;
+
 /** Room for a whole block in one step of zlib, with what zstd may add to bytes that do not shrink. */
 const CHUNK_BYTES = BLOCK_BYTES + 1024;
 
 /** No block looks back further than its own beginning. */
-const compressors = new Compressors({ chunkSize: 4 * CHUNK_BYTES, level: 1, windowLog: Math.log2(BLOCK_BYTES) });
+const compressors = new Compressors({ chunkSize: 4 * CHUNK_BYTES, level: LEVEL, windowLog: Math.log2(BLOCK_BYTES) });
 
 async function compress(raw: Buffer): Promise<Buffer> {
   const [only, ...more] = await threads.run(() => compressors.compress(raw));

@@ -425,7 +425,7 @@ export class Applier {
   async #becomeConsistent(): Promise<void> {
     await this.#settle();
     const head = this.#head;
-    await buildDeferred(head.socket, head.catalog, head.deferred, () => undefined, this.#signal);
+    await buildDeferred(head, () => undefined, this.#signal);
     const position = { ...this.position, inconsistentUntil: null };
     await head.save({ ...head.record, position }, { journaled: true });
   }

@@ -14,6 +14,7 @@ import { namespaceOf, type HeadCatalog, type HeadCollection } from './catalog.ts
 import { writeLocal } from './local.ts';
 import { refuseUnlessOfTheData } from './replies.ts';
 import { replyValues, succeeded, type HeadSocket } from './socket.ts';
+import { Turns } from './turns.ts';
 
 const INDEXES = 'lifeboat.indexes';
 
@@ -166,28 +167,65 @@ export async function dropIndex(socket: HeadSocket, collection: HeadCollection, 
 
 const INDEX_NOT_FOUND = 27;
 
-/** Builds every index of the list whose collection is there, and empties the list, until `signal` is aborted. */
+/** A head builds each index on one processor; what it may take of memory for that is 200 MB for each (mongod's default). */
+const BUILDS_AT_ONCE = 2;
+
+/** Where indexes wait to be built. */
+export interface WaitingIndexes {
+  readonly socket: HeadSocket;
+  readonly catalog: HeadCatalog;
+  readonly deferred: DeferredIndexes;
+}
+
+/**
+ * Builds every index of the list whose collection is there, and empties the list, until `signal` is aborted. Collections
+ * are built a few at a time, each over a connection of its own: nothing else happens to the head meanwhile.
+ * @throws the signal's reason; LifeboatError as buildIndexes: what was built by then is off the list
+ */
 export async function buildDeferred(
-  socket: HeadSocket,
-  catalog: HeadCatalog,
-  deferred: DeferredIndexes,
+  { socket, catalog, deferred }: WaitingIndexes,
   built: (indexes: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const [uuid, specs] of deferred.entries) {
-    signal.throwIfAborted();
-    const collection = catalog.get(uuid);
-    if (collection && specs.length > 0) {
-      const present = new Map((await readIndexes(socket, collection)).map((spec) => [indexName(spec), spec]));
-      const missing = specs.filter((spec) => !present.get(indexName(spec))?.equals(spec));
-      for (const spec of missing) {
-        if (present.has(indexName(spec))) await dropIndex(socket, collection, indexName(spec));
+  const { entries } = deferred;
+  const waiting = entries.values();
+  const writing = new Turns();
+  const failed = new AbortController();
+  const ended = AbortSignal.any([signal, failed.signal]);
+  const work = async (): Promise<void> => {
+    const own = await socket.another();
+    try {
+      for (const [uuid, specs] of waiting) {
+        ended.throwIfAborted();
+        const collection = catalog.get(uuid);
+        if (collection) await buildMissing(own, collection, specs, ended);
+        await writing.run(() => deferred.removeCollection(uuid));
+        built(specs.length);
       }
-      await buildIndexes(socket, collection, missing, signal);
+    } finally {
+      // A build that does not end goes on without its connection: whoever uses the head next has to end its mongod.
+      if (own.lost) socket.close();
+      own.close();
     }
-    await deferred.removeCollection(uuid);
-    built(specs.length);
+  };
+  const fail = (error: unknown): void => failed.abort(error);
+  await Promise.all(Array.from({ length: Math.min(BUILDS_AT_ONCE, entries.length) }, () => work().catch(fail)));
+  ended.throwIfAborted();
+}
+
+async function buildMissing(
+  socket: HeadSocket,
+  collection: HeadCollection,
+  specs: readonly Buffer[],
+  signal: AbortSignal,
+): Promise<void> {
+  if (specs.length === 0) return;
+  const present = new Map((await readIndexes(socket, collection)).map((spec) => [indexName(spec), spec]));
+  const missing = specs.filter((spec) => !present.get(indexName(spec))?.equals(spec));
+  for (const spec of missing) {
+    if (present.has(indexName(spec))) await dropIndex(socket, collection, indexName(spec));
   }
+  await buildIndexes(socket, collection, missing, signal);
 }
 
 /** What a `collMod` asks of an index: `{name | keyPattern, …}`; see changedSpec. */

@@ -75,6 +75,11 @@ export class HeadSocket {
     return opened;
   }
 
+  /** A further connection to the same head. Whoever opened it closes it. @throws as open */
+  async another(): Promise<HeadSocket> {
+    return HeadSocket.open(this.#path);
+  }
+
   /** True once the connection has ended; whatever was under way then has an unknown outcome. */
   get lost(): boolean {
     return this.#lost !== undefined;

@@ -60,7 +60,7 @@ async function makeWhole(
   const total = head.deferred.entries.reduce((sum, [, specs]) => sum + specs.length, 0);
   const meter = new Meter('indexes', 'indexes', total);
   const built = (indexes: number): void => ctx.report(meter.add(indexes));
-  await buildDeferred(head.socket, head.catalog, head.deferred, built, ctx.signal);
+  await buildDeferred(head, built, ctx.signal);
   const consistent = { ...position, inconsistentUntil: null };
   await head.save(
     { ...record, stage: 'consistent', position: consistent, wall, awaitsValidation: true },

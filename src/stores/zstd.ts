@@ -28,6 +28,7 @@ export class Compressor {
       },
     });
     this.#zstd.on('data', (piece: Buffer) => this.#output.push(piece));
+    this.#zstd.on('error', () => undefined);
   }
 
   /**
@@ -48,7 +49,10 @@ export class Compressor {
   }
 }
 
-/** As many contexts as work at the same time, each used again. */
+/**
+ * As many compressors as work at the same time, each used again unless its work failed. There is no such thing for the
+ * other way: bytes that a damaged frame has behind its end come out of a context with the next one.
+ */
 export class Compressors {
   readonly #options: CompressorOptions;
   readonly #idle: Compressor[] = [];
