@@ -62,9 +62,7 @@ async function largeHead(count = DOCUMENTS): Promise<LargeHead> {
     head,
     pid: () => headPid(folder.path, identity),
     build: (signal = new AbortController().signal) =>
-      head
-        .attempt('apply')
-        .turn((open) => buildDeferred(open, () => undefined, signal)),
+      head.attempt('apply').turn((open) => buildDeferred(open, () => undefined, signal)),
     buildAnew: (signal) =>
       head.attempt('apply').turn(async ({ socket, catalog }) => {
         const collection = catalog.get(UUID_HEX);
