@@ -6,6 +6,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
 import { findNode24, NO_NODE, runsOnNode24 } from '../scripts/lib/node24.mjs';
 
 const entry = new URL(
@@ -19,13 +20,16 @@ const entry = new URL(
  * are collected a third as often, in as much memory as before, if the bound of the heap is not that of a whole machine
  * (docs/performance.md).
  */
-const WORKER_FLAGS = ['--external-memory-accounted-in-global-limit', '--max-old-space-size=640'];
+const HEAP = '--max-old-space-size=640';
+const COUNTED = '--external-memory-accounted-in-global-limit';
 
 if (!existsSync(entry)) {
   fail(`${fileURLToPath(entry)} is not there: run \`npm run setup\` in the checkout first.`);
 } else if (runsOnNode24()) {
-  if (wantsFlags() && process.execve)
-    process.execve(process.execPath, [process.execPath, ...nodeArguments()], process.env);
+  if (isWorker() && !isBounded() && process.execve)
+    process.execve(process.execPath, [process.execPath, HEAP, ...nodeArguments()], process.env);
+  // Not as an argument: a V8 that does not know it ignores it here, and would end there.
+  if (isWorker()) setFlagsFromString(COUNTED);
   await import(entry.href);
 } else {
   const node = await findNode24();
@@ -33,15 +37,19 @@ if (!existsSync(entry)) {
   else handOver(node);
 }
 
-/** A word that is the command's name elsewhere does no harm. A bound of the heap that somebody has set is kept to. */
-function wantsFlags() {
+/** Another command with such a word does not need more, either. */
+function isWorker() {
+  return process.argv.slice(2).includes('worker');
+}
+
+/** A bound that somebody has set is kept to. */
+function isBounded() {
   const given = [...process.execArgv, process.env.NODE_OPTIONS ?? ''].join(' ').replaceAll('_', '-');
-  return process.argv.slice(2).includes('worker') && !given.includes('--max-old-space-size');
+  return /--max-(old-space|heap)-size/.test(given);
 }
 
 function nodeArguments() {
-  const flags = wantsFlags() ? WORKER_FLAGS : [];
-  return [...process.execArgv, ...flags, fileURLToPath(import.meta.url), ...process.argv.slice(2)];
+  return [...process.execArgv, fileURLToPath(import.meta.url), ...process.argv.slice(2)];
 }
 
 function fail(text) {

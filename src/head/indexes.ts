@@ -210,7 +210,7 @@ export async function buildDeferred(
   };
   const fail = (error: unknown): void => failed.abort(error);
   await Promise.all(Array.from({ length: Math.min(BUILDS_AT_ONCE, entries.length) }, () => work().catch(fail)));
-  ended.throwIfAborted();
+  failed.signal.throwIfAborted();
 }
 
 async function buildMissing(

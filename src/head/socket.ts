@@ -18,6 +18,8 @@ const OP_MSG = 2013;
 export const BODY_OFFSET = 21;
 /** The length of a message, which is its first field. */
 const LENGTH_BYTES = 4;
+/** MaxMessageSizeBytes of the server (mongo, src/mongo/rpc/message.h). */
+const MAX_MESSAGE_BYTES = 48 * 1000 * 1000;
 const READ_BYTES = 256 * 1024;
 /** How long an operation that was told to end is given before it is told again, in milliseconds. */
 const INTERRUPT_AGAIN_MS = 100;
@@ -208,7 +210,7 @@ export class HeadSocket {
   }
 
   #receive(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length;) {
+    for (let at = 0; at < bytes.length && !this.#lost;) {
       const part = bytes.subarray(at, at + this.#reply.length - this.#received);
       this.#reply.set(part, this.#received);
       this.#received += part.length;
@@ -219,7 +221,13 @@ export class HeadSocket {
   }
 
   #makeRoom(): void {
-    const whole = Buffer.allocUnsafe(this.#reply.readInt32LE(0));
+    const length = this.#reply.readInt32LE(0);
+    // Nothing that speaks the protocol says so: nothing more of it is to be believed.
+    if (length <= BODY_OFFSET || length > MAX_MESSAGE_BYTES) {
+      this.close();
+      return;
+    }
+    const whole = Buffer.allocUnsafe(length);
     whole.set(this.#reply);
     this.#reply = whole;
   }

@@ -42,7 +42,8 @@ export class Compressor {
       this.#zstd.write(raw);
       this.#zstd.flush(constants.ZSTD_e_end, () => {
         this.#zstd.off('error', fail);
-        settle();
+        if (this.#zstd.destroyed) fail(new Error('the zstd context has ended'));
+        else settle();
       });
     });
     return this.#output;
