@@ -3,7 +3,7 @@ import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RestoreSummary, SnapshotSummary } from '../../src/shared/messages.ts';
 import { runPeer, type Peers } from '../peers.ts';
-import { DEPLOYMENT, type Product } from '../product.ts';
+import { DEPLOYMENT, watch, type Product } from '../product.ts';
 
 /** One program that keeps copies of a directory. */
 export interface Keeper {
@@ -132,21 +132,18 @@ export async function ourRestore(product: Product, folder: string): Promise<{ fi
   ).snapshots.slice(-1);
   const to = join(folder, 'restored-lifeboat');
   const from = performance.now();
+  const seconds = (): number => (performance.now() - from) / 1000;
   const restoring = product.run<RestoreSummary>(
     ...['restore', DEPLOYMENT, '--snapshot', snapshot?.id ?? '', '--to', `dir:${to}`, '--wait'],
   );
-  let files: number | undefined;
   let ended = false;
-  const done = restoring.finally(() => {
-    ended = true;
-  });
-  done.catch(() => undefined);
-  while (!ended && files === undefined) {
+  const end = restoring.finally(() => (ended = true));
+  const written = watch(async () => {
     const record = await product.record('restores', { destination: `dir:${to}` });
-    if (record && record['stage'] !== 'files') files = (performance.now() - from) / 1000;
-  }
-  await done;
-  const proven = (performance.now() - from) / 1000;
+    return ended || (record && record['stage'] !== 'files') ? seconds() : undefined;
+  });
+  const [files] = await Promise.all([written, end]);
+  const proven = seconds();
   await rm(to, { recursive: true, force: true });
-  return { files: files ?? proven, proven };
+  return { files, proven };
 }
