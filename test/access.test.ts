@@ -1,7 +1,7 @@
 /** TLS and every way to log in, against servers that require them; and what is said of each way to get it wrong. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { Arrivals } from '../src/oplogstore/arrivals.ts';
+import { Arrivals } from '../src/stores/arrivals.ts';
 import { LifeboatError } from '../src/shared/errors.ts';
 import { openSource } from '../src/source/connect.ts';
 import { beginSync } from '../src/steps/begin-sync.ts';

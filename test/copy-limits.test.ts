@@ -8,7 +8,7 @@ import { openSource } from '../src/source/connect.ts';
 import { beginSync } from '../src/steps/begin-sync.ts';
 import { copySource, type CopyResult } from '../src/steps/copy-source.ts';
 import { openStores } from '../src/stores/connect.ts';
-import { Arrivals } from '../src/oplogstore/arrivals.ts';
+import { Arrivals } from '../src/stores/arrivals.ts';
 import { startReplicaSet, until } from './support/replica-set.ts';
 import { newFence, openSyncLab, stepContext, type Deployment, type SyncLab } from './support/sync.ts';
 

@@ -9,7 +9,7 @@ import { compareOptimes, ZERO_OPTIME, type Optime } from '../src/shared/optime.t
 import { beginSync } from '../src/steps/begin-sync.ts';
 import { copySource } from '../src/steps/copy-source.ts';
 import { openSource } from '../src/source/connect.ts';
-import { Arrivals } from '../src/oplogstore/arrivals.ts';
+import { Arrivals } from '../src/stores/arrivals.ts';
 import { startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
 import { until } from './support/replica-set.ts';
 import { newFence, stepContext } from './support/sync.ts';

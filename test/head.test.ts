@@ -311,7 +311,9 @@ test('documents that no client would send are loaded byte for byte, and loaded a
   const target = { uuid, db: 'shop', name: 'orders' };
   await made.head.attempt('build').turn(async (head) => {
     await makeCollections(head, [{ ...target, options: rawDocument([]), indexes: [] }]);
-    for (let times = 0; times < 2; times++) await loadDocuments(head, target, Buffer.concat(odd));
+    for (let times = 0; times < 2; times++) {
+      await loadDocuments({ head, socket: head.socket }, target, Buffer.concat(odd));
+    }
   });
   await assertStored(made);
 });

@@ -5,7 +5,7 @@ import { toStoredPosition } from '../src/mongo/positions.ts';
 import { appendBatch, CHAIN_START, endOfChain, readEntries, type EntryBatch } from '../src/oplogstore/batches.ts';
 import { keepEntriesFrom, windowSnapshot } from '../src/oplogstore/keep.ts';
 import { removeApplied } from '../src/oplogstore/removal.ts';
-import { Arrivals } from '../src/oplogstore/arrivals.ts';
+import { Arrivals } from '../src/stores/arrivals.ts';
 import type { Position } from '../src/shared/optime.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
 import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';

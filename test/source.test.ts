@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { MongoClient } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
 import { startMongod } from '../src/mongod/process.ts';
-import { Arrivals } from '../src/oplogstore/arrivals.ts';
+import { Arrivals } from '../src/stores/arrivals.ts';
 import { LifeboatError } from '../src/shared/errors.ts';
 import { openSource, refuseStoreOnSource } from '../src/source/connect.ts';
 import { beginSync } from '../src/steps/begin-sync.ts';

@@ -11,16 +11,17 @@ import { steadily } from '../config/steady.ts';
 import { deploymentUri, unknownDeployment } from '../config/uris.ts';
 import { Metrics } from '../metrics/registry.ts';
 import { mongodFor } from '../mongod/binary.ts';
-import { Arrivals } from '../oplogstore/arrivals.ts';
 import type { Machine } from '../preflight/deployment.ts';
 import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { MemberClaim } from '../shared/messages.ts';
 import { daemonTaskQueue } from '../shared/names.ts';
 import { openSource, type Source } from '../source/connect.ts';
+import { Arrivals } from '../stores/arrivals.ts';
 import { fenceOf } from '../stores/claims.ts';
 import { discardedHeads, headDiscarded } from '../stores/daemons.ts';
 import { openStores, type StoreUris, type Stores } from '../stores/connect.ts';
 import { updateMember } from '../stores/members.ts';
+import { FreshSlices } from '../syncstore/fresh-slices.ts';
 import { ProgressBoard, TroubleBoard } from './boards.ts';
 import { takeDataDir, type DataDir } from './data-dir.ts';
 import { Heads } from './heads.ts';
@@ -57,6 +58,7 @@ export class Daemon {
   readonly #dataDir: DataDir;
   readonly #config: WatchedConfig;
   readonly #arrivals = new Map<string, Arrivals>();
+  readonly #freshSlices = new Map<string, FreshSlices>();
   readonly #progress = new Map<string, ProgressBoard>();
   readonly #troubles = new Map<string, TroubleBoard>();
   readonly #sources = new Map<
@@ -234,6 +236,11 @@ export class Daemon {
 
   arrivals(key: string): Arrivals {
     return kept(this.#arrivals, key, () => new Arrivals());
+  }
+
+  /** What the copy of a member hands to the building of its head. */
+  freshSlices(key: string): FreshSlices {
+    return kept(this.#freshSlices, key, () => new FreshSlices());
   }
 
   /** The progress of a member under that claim. */

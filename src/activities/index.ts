@@ -140,7 +140,7 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
     copySource: withProgress('copySource', async (ctx, { deployment, member }: MemberWork) => {
       const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
       const slicesInFlight = async (): Promise<number> => (await daemon.config()).limits.slicesInFlight;
-      const parts = { stores, source, fence: fenceOf(member), slicesInFlight };
+      const parts = { stores, source, fence: fenceOf(member), slicesInFlight, fresh: daemon.freshSlices(member.key) };
       const { finished } = await copySource(ctx, parts, { maxMs: slices.load });
       return { finished };
     }),
@@ -148,7 +148,7 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       const stores = await daemon.stores();
       const fence = fenceOf(member);
       const head = await daemon.heads.of(stores, fence);
-      return buildHead(ctx, { stores, fence, head }, { maxMs: slices.load });
+      return buildHead(ctx, { stores, fence, head, fresh: daemon.freshSlices(member.key) }, { maxMs: slices.load });
     }),
     tailOplog: ofBackup('tailOplog', async (ctx, { deployment, member }: MemberWork) => {
       const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);

@@ -11,6 +11,7 @@ import { BsonType, documentLength, elementName, elements, findElement, stringVal
 import { LifeboatError } from '../shared/errors.ts';
 import { document, documentArray, element, elementsWithout, stringElement } from './bytes.ts';
 import { namespaceOf, type HeadCatalog, type HeadCollection } from './catalog.ts';
+import { overConnections } from './connections.ts';
 import { writeLocal } from './local.ts';
 import { refuseUnlessOfTheData } from './replies.ts';
 import { replyValues, succeeded, type HeadSocket } from './socket.ts';
@@ -167,8 +168,14 @@ export async function dropIndex(socket: HeadSocket, collection: HeadCollection, 
 
 const INDEX_NOT_FOUND = 27;
 
-/** A head builds each index on one processor; what it may take of memory for that is 200 MB for each (mongod's default). */
+/** A head builds an index on one processor; what it may take of memory for a build is 200 MB (mongod's default). */
 const BUILDS_AT_ONCE = 2;
+
+/**
+ * The indexes of a larger collection are built as if they were of several, in bytes: each build reads all of it, but one
+ * large collection would else keep a single processor busy for as long as the others stand idle.
+ */
+const LARGE_BYTES = 64 * 1024 * 1024;
 
 /** Where indexes wait to be built. */
 export interface WaitingIndexes {
@@ -177,9 +184,18 @@ export interface WaitingIndexes {
   readonly deferred: DeferredIndexes;
 }
 
+/** Indexes that are built by reading their collection once. */
+interface Build {
+  readonly uuid: string;
+  readonly collection: HeadCollection;
+  readonly specs: readonly Buffer[];
+  /** Of the collection's documents. */
+  readonly bytes: number;
+}
+
 /**
- * Builds every index of the list whose collection is there, and empties the list, until `signal` is aborted. Collections
- * are built a few at a time, each over a connection of its own: nothing else happens to the head meanwhile.
+ * Builds every index of the list whose collection is there, and empties the list, until `signal` is aborted. A few builds
+ * are under way at a time, each over a connection of its own: nothing else happens to the head meanwhile.
  * @throws the signal's reason; LifeboatError as buildIndexes: what was built by then is off the list
  */
 export async function buildDeferred(
@@ -187,45 +203,64 @@ export async function buildDeferred(
   built: (indexes: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const { entries } = deferred;
-  const waiting = entries.values();
+  const builds: Build[] = [];
+  for (const [uuid, specs] of deferred.entries) {
+    signal.throwIfAborted();
+    const collection = catalog.get(uuid);
+    const missing = collection ? await removeOthers(socket, collection, specs) : [];
+    built(specs.length - missing.length);
+    if (collection && missing.length > 0) builds.push(...(await buildsOf(socket, uuid, collection, missing)));
+    else await deferred.removeCollection(uuid);
+  }
+  builds.sort((a, b) => b.bytes * b.specs.length - a.bytes * a.specs.length);
+  const left = new Map<string, number>();
+  for (const { uuid } of builds) left.set(uuid, (left.get(uuid) ?? 0) + 1);
+  const waiting = builds.values();
   const writing = new Turns();
-  const failed = new AbortController();
-  const ended = AbortSignal.any([signal, failed.signal]);
-  const work = async (): Promise<void> => {
-    const own = await socket.another();
-    try {
-      for (const [uuid, specs] of waiting) {
-        ended.throwIfAborted();
-        const collection = catalog.get(uuid);
-        if (collection) await buildMissing(own, collection, specs, ended);
-        await writing.run(() => deferred.removeCollection(uuid));
-        built(specs.length);
-      }
-    } finally {
-      // A build that does not end goes on without its connection: whoever uses the head next has to end its mongod.
-      if (own.lost) socket.close();
-      own.close();
+  await overConnections(socket, Math.min(BUILDS_AT_ONCE, builds.length), signal, async (own, ended) => {
+    for (const { uuid, collection, specs } of waiting) {
+      ended.throwIfAborted();
+      await buildIndexes(own, collection, specs, ended);
+      built(specs.length);
+      const others = (left.get(uuid) ?? 0) - 1;
+      left.set(uuid, others);
+      if (others === 0) await writing.run(() => deferred.removeCollection(uuid));
     }
-  };
-  const fail = (error: unknown): void => failed.abort(error);
-  await Promise.all(Array.from({ length: Math.min(BUILDS_AT_ONCE, entries.length) }, () => work().catch(fail)));
-  failed.signal.throwIfAborted();
+  });
 }
 
-async function buildMissing(
+/** Of the indexes that a collection is to have, those that it has not; what it has of their names is dropped. */
+async function removeOthers(
   socket: HeadSocket,
   collection: HeadCollection,
   specs: readonly Buffer[],
-  signal: AbortSignal,
-): Promise<void> {
-  if (specs.length === 0) return;
+): Promise<readonly Buffer[]> {
+  if (specs.length === 0) return [];
   const present = new Map((await readIndexes(socket, collection)).map((spec) => [indexName(spec), spec]));
   const missing = specs.filter((spec) => !present.get(indexName(spec))?.equals(spec));
   for (const spec of missing) {
     if (present.has(indexName(spec))) await dropIndex(socket, collection, indexName(spec));
   }
-  await buildIndexes(socket, collection, missing, signal);
+  return missing;
+}
+
+async function buildsOf(
+  socket: HeadSocket,
+  uuid: string,
+  collection: HeadCollection,
+  specs: readonly Buffer[],
+): Promise<readonly Build[]> {
+  const ns = namespaceOf(collection);
+  // An estimate reads no documents (dbcommands.cpp, CmdDatasize).
+  const reply = await socket.command(collection.db, { dataSize: ns, estimate: true });
+  const bytes = Number(replyValues(succeeded(reply, `asking for the size of ${ns}`))['size']);
+  const parts = bytes > LARGE_BYTES ? Math.min(BUILDS_AT_ONCE, specs.length) : 1;
+  return Array.from({ length: parts }, (_, part) => ({
+    uuid,
+    collection,
+    specs: specs.filter((_spec, index) => index % parts === part),
+    bytes,
+  }));
 }
 
 /** What a `collMod` asks of an index: `{name | keyPattern, …}`; see changedSpec. */

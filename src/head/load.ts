@@ -12,6 +12,7 @@ import {
   uuidElement,
 } from './bytes.ts';
 import { namespaceOf, type HeadCollection } from './catalog.ts';
+import type { HeadConnection } from './connections.ts';
 import { documentEntry } from './entry.ts';
 import { exactly, isStoredAsGiven } from './exact.ts';
 import { indexName, isSecondary } from './indexes.ts';
@@ -136,11 +137,11 @@ class Stretches {
  * several times faster than `applyOps`. But it moves `_id` to the front, sets the time of day for a Timestamp(0,0) and
  * refuses what a client may not write: those go by `applyOps`, which stores the bytes it is given.
  */
-export async function loadDocuments(head: OpenHead, target: OpTarget, documents: Buffer): Promise<void> {
+export async function loadDocuments(on: HeadConnection, target: OpTarget, documents: Buffer): Promise<void> {
   let inserts = new Stretches(documents);
   const exact: Buffer[] = [];
   const flush = async (): Promise<void> => {
-    exact.push(...(await insertDocuments(head, target, inserts)));
+    exact.push(...(await insertDocuments(on, target, inserts)));
     inserts = new Stretches(documents);
   };
   for (let at = 0; at < documents.length;) {
@@ -154,20 +155,24 @@ export async function loadDocuments(head: OpenHead, target: OpTarget, documents:
     at = end;
   }
   await flush();
-  await applyDocuments(head, target, exact);
+  await applyDocuments(on, target, exact);
 }
 
 const INVALID_NAMESPACE = 73;
 
 /** Gives the documents that were refused: there already, or not allowed to a client. */
-async function insertDocuments(head: OpenHead, target: OpTarget, inserts: Stretches): Promise<Buffer[]> {
+async function insertDocuments(
+  { head, socket }: HeadConnection,
+  target: OpTarget,
+  inserts: Stretches,
+): Promise<Buffer[]> {
   if (inserts.isEmpty || !('db' in target)) return [];
   const command = document(
     stringElement('insert', target.name),
     booleanElement('ordered', false),
     booleanElement('bypassDocumentValidation', true),
   );
-  const reply = await head.socket.raw(target.db, command, { field: 'documents', documents: inserts.buffers });
+  const reply = await socket.raw(target.db, command, { field: 'documents', documents: inserts.buffers });
   if (reply.code === INVALID_NAMESPACE) return inserts.documents();
   head.refuseTrouble(reply);
   const { body } = succeeded(reply, `loading ${namespaceOf(target)}`);
@@ -186,11 +191,15 @@ async function insertDocuments(head: OpenHead, target: OpTarget, inserts: Stretc
 /** More than an operation takes besides its document, and the one that takes another away before it. */
 const ROOM = 4_096;
 
-async function applyDocuments(head: OpenHead, target: OpTarget, documents: readonly Buffer[]): Promise<void> {
+async function applyDocuments(
+  { head, socket }: HeadConnection,
+  target: OpTarget,
+  documents: readonly Buffer[],
+): Promise<void> {
   if (documents.length === 0) return;
   const batch = new OpBatch();
   const send = async (): Promise<void> => {
-    const reply = await head.socket.send(batch.message({ atomic: false }));
+    const reply = await socket.send(batch.message({ atomic: false }));
     head.refuseTrouble(reply);
     succeeded(reply, `loading ${'db' in target ? namespaceOf(target) : target.ns}`);
     batch.clear();

@@ -30,7 +30,7 @@ export async function makeViews(head: OpenHead, views: readonly ViewToMake[]): P
   for (const view of views) {
     const target = head.catalog.named(`${view.db}.system.views`);
     if (!target) throw new LifeboatError('Internal', `database ${view.db} has views, but no system.views`);
-    await loadDocuments(head, target, await viewDocument(head, view));
+    await loadDocuments({ head, socket: head.socket }, target, await viewDocument(head, view));
   }
 }
 

@@ -1,12 +1,13 @@
 /** Step: build the head of a member from the slices of its initial sync, while they are still being stored. */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Binary } from 'mongodb';
+import { overConnections, type HeadConnection } from '../head/connections.ts';
 import { loadDocuments, makeCollections, remakeCollection, VERSION_NS, type CollectionToMake } from '../head/load.ts';
 import { refuseOddIndexes } from '../head/odd-indexes.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { readLoads, writeLoad, type LoadProgress } from '../head/state.ts';
 import { replyValues, succeeded } from '../head/socket.ts';
+import { Turns } from '../head/turns.ts';
 import { makeViews } from '../head/views.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
@@ -19,6 +20,7 @@ import { readMember, type MemberFence } from '../stores/members.ts';
 import type { SyncCollectionRecord, SyncPlan } from '../stores/records.ts';
 import { listCollectionsToBuild, type SyncListing } from '../syncstore/collections.ts';
 import type { SliceHeader } from '../syncstore/chain.ts';
+import { FreshSlices, type FreshSlice } from '../syncstore/fresh-slices.ts';
 import { readChain, readSlice } from '../syncstore/slices.ts';
 import type { StepContext } from './context.ts';
 
@@ -26,11 +28,18 @@ export interface BuildParts {
   readonly stores: Stores;
   readonly fence: MemberFence;
   readonly head: HeadOwner;
+  /** What the copy of this process has just stored. */
+  readonly fresh?: FreshSlices;
 }
 
 /** How long to wait for new slices, in milliseconds, and how many unfinished collections to ask about in a round. */
 const POLL_MS = 500;
 const PENDING_AT_ONCE = 32;
+
+/** How long a turn of the head lasts, about, in milliseconds. */
+const TURN_MS = 3_000;
+/** A head inserts what comes over one connection on one processor. Of one collection slices are loaded in their order. */
+const LOADS_AT_ONCE = 2;
 
 /**
  * Makes the collections and loads the slices that there are, for about `maxMs` milliseconds. Finished when every slice
@@ -46,13 +55,17 @@ export async function buildHead(
   const attempt = parts.head.attempt('build');
   const headers: SliceHeaders = new Map();
   const tally = new LoadTally();
+  const { fresh = new FreshSlices() } = parts;
+  using expected = new DisposableStack();
+  expected.use(fresh.expect());
   for (;;) {
+    const { filled } = fresh;
     if (parts.head.state().stage !== 'loading') return { finished: true };
     const { sync, source } = await readMember(parts.stores, parts.fence);
     if (sync && sync.stage !== 'list') {
       const listing = await listCollectionsToBuild(parts.stores, parts.fence.incarnation);
       await attempt.turn((head) => prepare(head, listing, source.featureCompatibilityVersion), ctx.signal);
-      const loader = new Loader(ctx, parts, { attempt, listing, deadline, headers, tally });
+      const loader = new Loader(ctx, parts, { attempt, listing, deadline, headers, tally, fresh });
       await loader.load();
       if (sync.stop && loader.isComplete) {
         await attempt.turn((head) => becomeLoaded(head, listing, sync), ctx.signal);
@@ -60,7 +73,7 @@ export async function buildHead(
       }
     }
     if (Date.now() > deadline) return { finished: false };
-    await delay(POLL_MS, undefined, { signal: ctx.signal });
+    await fresh.wait(ctx.signal, POLL_MS, filled);
   }
 }
 
@@ -113,6 +126,7 @@ interface Loading {
   readonly deadline: number;
   readonly headers: SliceHeaders;
   readonly tally: LoadTally;
+  readonly fresh: FreshSlices;
 }
 
 class Loader {
@@ -123,17 +137,21 @@ class Loader {
   readonly #deadline: number;
   readonly #headers: SliceHeaders;
   readonly #tally: LoadTally;
+  readonly #fresh: FreshSlices;
+  /** Making a collection reads and changes the head's catalog. */
+  readonly #remaking = new Turns();
   #loads = new Map<string, LoadProgress>();
   #complete = true;
 
-  constructor(ctx: StepContext, parts: BuildParts, { attempt, listing, deadline, headers, tally }: Loading) {
+  constructor(ctx: StepContext, parts: BuildParts, loading: Loading) {
     this.#ctx = ctx;
     this.#parts = parts;
-    this.#attempt = attempt;
-    this.#listing = listing;
-    this.#deadline = deadline;
-    this.#headers = headers;
-    this.#tally = tally;
+    this.#attempt = loading.attempt;
+    this.#listing = loading.listing;
+    this.#deadline = loading.deadline;
+    this.#headers = loading.headers;
+    this.#tally = loading.tally;
+    this.#fresh = loading.fresh;
   }
 
   /** Whether every slice of every collection was loaded. */
@@ -156,18 +174,37 @@ class Loader {
       const uuid = uuidOf(_id.uuid);
       if (this.#loads.get(uuid)?.complete) this.#tally.found(uuid, bytes);
     }
-    for (const collection of [...done, ...pending.slice(0, PENDING_AT_ONCE)]) {
-      if (Date.now() > this.#deadline) this.#complete = false;
-      else if (!(await this.#loadCollection(collection))) this.#complete = false;
-    }
+    const waiting = [...done, ...pending.slice(0, PENDING_AT_ONCE)];
+    while (waiting.length > 0) await this.#attempt.turn((head) => this.#loadSome(head, waiting), this.#ctx.signal);
   }
 
-  /** True when all of it is loaded. */
-  async #loadCollection(collection: SyncCollectionRecord): Promise<boolean> {
+  /** Loads collections for a turn's time, a few beside each other, and leaves those that it did not come to. */
+  async #loadSome(head: OpenHead, waiting: SyncCollectionRecord[]): Promise<void> {
+    const until = Math.min(Date.now() + TURN_MS, this.#deadline);
+    await overConnections(head.socket, LOADS_AT_ONCE, this.#ctx.signal, async (socket, ended) => {
+      for (let next = waiting.shift(); next; next = waiting.shift()) {
+        ended.throwIfAborted();
+        const outcome = await this.#loadCollection({ head, socket }, next, { until, ended });
+        if (outcome === 'as-far-as-stored') this.#complete = false;
+        if (outcome === 'out-of-time') waiting.unshift(next);
+        if (Date.now() > until) break;
+      }
+    });
+    if (waiting.length === 0 || Date.now() <= this.#deadline) return;
+    this.#complete = false;
+    waiting.length = 0;
+  }
+
+  /** All of it is loaded; all that is stored so far; or there was no time for that. */
+  async #loadCollection(
+    on: HeadConnection,
+    collection: SyncCollectionRecord,
+    { until, ended }: { readonly until: number; readonly ended: AbortSignal },
+  ): Promise<'loaded' | 'as-far-as-stored' | 'out-of-time'> {
     const { stores, fence } = this.#parts;
     const uuid = uuidOf(collection._id.uuid);
     const progress = this.#loads.get(uuid);
-    if (progress?.complete) return true;
+    if (progress?.complete) return 'loaded';
     const known = this.#headers.get(uuid) ?? [];
     this.#headers.set(uuid, known);
     const { slices, complete } = await readChain(stores, fence.incarnation, collection._id.uuid, known);
@@ -175,10 +212,10 @@ class Loader {
     const [first] = slices;
     refuseLostSlices(collection, slices);
     // Without slices it is still to be copied, or one of which no documents are in a backup.
-    if (!first) return collection.state === 'done';
+    if (!first) return collection.state === 'done' ? 'loaded' : 'as-far-as-stored';
     const isSameChain = progress?.chain === first.id.seq;
     if (progress && !isSameChain) {
-      await this.#attempt.turn((head) => remakeCollection(head, toMake(collection)), this.#ctx.signal);
+      await this.#remaking.run(() => remakeCollection(on.head, toMake(collection)));
     }
     const from = isSameChain ? progress.next : first.id.seq;
     const waiting = slices.filter(({ id }) => id.seq >= from);
@@ -186,38 +223,49 @@ class Loader {
       uuid,
       slices.reduce((sum, { id, rawBytes }) => (id.seq < from ? sum + rawBytes : sum), 0),
     );
-    let ahead = waiting[0] && readSlice(stores, waiting[0]);
+    let ahead = waiting[0] && this.#read(waiting[0]);
     for (const [index, slice] of waiting.entries()) {
       // Read the next one while the head loads this one; whoever waits for it learns of its failure.
-      const bytes = await ahead;
+      const fetched = await ahead;
       const following = waiting[index + 1];
-      ahead = following && Date.now() <= this.#deadline ? readSlice(stores, following) : undefined;
+      ahead = following && Date.now() <= until ? this.#read(following) : undefined;
       ahead?.catch(() => undefined);
-      if (bytes) {
-        await this.#loadSlice(collection, bytes, {
+      ended.throwIfAborted();
+      if (fetched) {
+        await this.#loadSlice(on, collection, fetched, {
           chain: first.id.seq,
           next: slice.id.seq + 1,
           complete: complete && !following,
         });
       }
-      if (following && !ahead) return false;
+      if (following && !ahead) return 'out-of-time';
     }
-    return complete;
+    return complete ? 'loaded' : 'as-far-as-stored';
   }
 
-  async #loadSlice({ _id, db, name }: SyncCollectionRecord, bytes: Buffer, progress: LoadProgress): Promise<void> {
+  async #read(header: SliceHeader): Promise<FreshSlice> {
+    const held = this.#fresh.take(header.id);
+    if (held) return held;
+    const bytes = await readSlice(this.#parts.stores, header);
+    return { bytes, release: () => release(bytes) };
+  }
+
+  async #loadSlice(
+    on: HeadConnection,
+    { _id, db, name }: SyncCollectionRecord,
+    { bytes, release: done }: FreshSlice,
+    progress: LoadProgress,
+  ): Promise<void> {
     const uuid = uuidOf(_id.uuid);
-    const { fence } = this.#parts;
-    await this.#attempt.turn(async (head) => {
-      const ns = `${db}.${name}`;
-      const target = ns === VERSION_NS ? { ns } : head.catalog.get(uuid);
-      if (!target) throw new LifeboatError('Internal', `${ns} is not on the head of ${fence.key}`);
-      await loadDocuments(head, target, bytes);
-      await writeLoad(head.socket, uuid, progress);
-    }, this.#ctx.signal);
+    const ns = `${db}.${name}`;
+    const target = ns === VERSION_NS ? { ns } : on.head.catalog.get(uuid);
+    if (!target) throw new LifeboatError('Internal', `${ns} is not on the head of ${this.#parts.fence.key}`);
+    await loadDocuments(on, target, bytes);
+    // Over the same connection, and behind them: a head's journal keeps the order of its writes.
+    await writeLoad(on.socket, uuid, progress);
     this.#loads.set(uuid, progress);
     this.#ctx.report(this.#tally.loaded(bytes.length));
-    release(bytes);
+    done();
   }
 }
 

@@ -20,6 +20,7 @@ import type { Stores } from '../stores/connect.ts';
 import type { ReadFrom, StoredBytes, SyncCollectionRecord } from '../stores/records.ts';
 import { resumePoints, type Chain } from '../syncstore/chain.ts';
 import type { CollectionOutcome } from '../syncstore/collections.ts';
+import type { FreshSlice, FreshSlices } from '../syncstore/fresh-slices.ts';
 import { insertSlice, readChain } from '../syncstore/slices.ts';
 
 /** What the copies of all collections share. */
@@ -32,6 +33,7 @@ export interface Copying {
   readonly beginApplying: Optime;
   readonly sliceBytes: number;
   readonly budget: ByteBudget;
+  readonly fresh: FreshSlices | undefined;
   readonly pace: ReadPace;
   /** Ends everything at once. */
   readonly signal: AbortSignal;
@@ -233,28 +235,34 @@ class SliceWriter {
 
   /** Begins to store a piece, and gives its bytes back to the budget when that is done. */
   add({ runs, bytes: size, documents, token }: Piece): void {
-    const { stores, incarnation, epoch, budget, checkFence, stored } = this.#copying;
+    const { stores, incarnation, epoch, budget, checkFence, stored, fresh, signal } = this.#copying;
     const [after, seq] = [this.#after, this.#seq];
     this.#after = token;
     this.#seq += 1;
-    const bytes = packRuns(stores, incarnation, runs);
-    bytes.catch(() => undefined);
+    const packing = packRuns(stores, incarnation, runs);
+    packing.catch(() => undefined);
     const store = async (): Promise<void> => {
       await checkFence();
+      const { packed, raw } = await packing;
       const slice = {
         id: { incarnation, uuid: this.#uuid, seq },
         after,
         token,
         readFrom: this.#readFrom,
         documents,
-        bytes: await bytes,
+        bytes: packed,
         epoch,
       };
       const isStored = await insertSlice(stores, slice);
       releaseStored(slice.bytes);
-      if (!isStored) throw new ChainMoved();
+      if (!isStored) {
+        raw.release();
+        throw new ChainMoved();
+      }
       this.#stored.slices += 1;
       stored(size);
+      if (fresh) await fresh.offer(slice.id, raw, signal);
+      else raw.release();
     };
     // After a failure nothing further is stored: the chain would have a hole.
     this.#chain = this.#chain
@@ -277,12 +285,24 @@ class SliceWriter {
   }
 }
 
-/** Compresses runs as one. The memory of a run is the driver's: of its reply it keeps more than the documents. */
-async function packRuns(stores: Stores, incarnation: ObjectId, runs: readonly Buffer[]): Promise<StoredBytes> {
+interface Packed {
+  readonly packed: StoredBytes;
+  readonly raw: FreshSlice;
+}
+
+/** Compresses runs as one. */
+async function packRuns(stores: Stores, incarnation: ObjectId, runs: readonly Buffer[]): Promise<Packed> {
+  const raw = joined(runs);
+  return { packed: await storeBytes(stores.sliceParts, incarnation, raw.bytes), raw };
+}
+
+/**
+ * The memory of a run is not to be released: the driver keeps more of a reply than its documents (the hash of its
+ * `$clusterTime`, which goes out with the next command).
+ */
+function joined(runs: readonly Buffer[]): FreshSlice {
   const [first] = runs;
-  if (first && runs.length === 1) return storeBytes(stores.sliceParts, incarnation, first);
-  const joined = Buffer.concat(runs);
-  const stored = await storeBytes(stores.sliceParts, incarnation, joined);
-  release(joined);
-  return stored;
+  if (first && runs.length === 1) return { bytes: first, release: () => undefined };
+  const bytes = Buffer.concat(runs);
+  return { bytes, release: () => release(bytes) };
 }

@@ -22,6 +22,7 @@ import {
   saveOutcomes,
   type CollectionOutcome,
 } from '../syncstore/collections.ts';
+import type { FreshSlices } from '../syncstore/fresh-slices.ts';
 import { bytesInSlices } from '../syncstore/slices.ts';
 import { planCopied, planReadFrom } from '../syncstore/plan.ts';
 import type { StepContext } from './context.ts';
@@ -38,6 +39,8 @@ export interface CopySourceParts {
   readonly slicesInFlight: number | (() => Promise<number>);
   /** Raw BSON in one slice, about; 10 MB when left out. */
   readonly sliceBytes?: number;
+  /** Where the head that is built at the same time, in this process, may find slices. */
+  readonly fresh?: FreshSlices;
 }
 
 export interface CopyResult {
@@ -135,6 +138,7 @@ function copyingOf(parts: CopySourceParts, plan: SyncPlan, { member, signal, max
     beginApplying: fromStoredPosition(plan.beginApplying).ts,
     sliceBytes,
     budget: new ByteBudget(sliceBytes),
+    fresh: parts.fresh,
     pace: source.pace,
     signal,
     timeIsUp: () => Date.now() >= end,

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
-import type { Arrivals } from '../oplogstore/arrivals.ts';
+import type { Arrivals } from '../stores/arrivals.ts';
 import { CHAIN_START, endOfChain, type NewBatch } from '../oplogstore/batches.ts';
 import { BATCH_BYTES, ChainExtended, EntryWriter } from '../oplogstore/writer.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';

@@ -7,6 +7,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { HeadCollection } from '../head/catalog.ts';
+import { overConnections, type HeadConnection } from '../head/connections.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { forgetMissing, readMissing } from '../head/missing.ts';
@@ -38,7 +39,6 @@ import { ValidationLog, type CollectionToValidate } from '../validation/log.ts';
 import {
   documentBytes,
   isRange,
-  nextCut,
   rangeAround,
   rangeOf,
   shapeOf,
@@ -46,6 +46,7 @@ import {
   type Range,
   type Shape,
 } from '../validation/ranges.ts';
+import { RangeQueue, type Item } from '../validation/range-queue.ts';
 import { checkCollection } from '../validation/server-check.ts';
 import { notAtThatTime, SourceReader } from '../validation/source-reader.ts';
 import type { StepContext } from './context.ts';
@@ -62,6 +63,10 @@ export interface ValidateParts {
 
 /** How long the head stands still while its server checks collections, in milliseconds; the one in hand is ended. */
 const CHECK_MS = 3_000;
+/** A server checks a collection on one processor. */
+const CHECKS_AT_ONCE = 2;
+/** While one reply is compared others come in. */
+const COMPARED_AT_ONCE = 2;
 /** How often ranges that differ are fetched anew. */
 const MOST_ROUNDS = 5;
 /** How often the catalogs are compared. */
@@ -116,11 +121,10 @@ export async function validateHead(
   return { finished: true };
 }
 
-/** A range to compare: the next one of a collection, or one that differed. */
-interface Item {
-  readonly uuid: string;
-  readonly record: ValidationCollectionRecord;
-  readonly again: Range | undefined;
+/** What comparing a range has found. */
+interface Outcome {
+  readonly compared: Compared;
+  readonly found: readonly StoredFinding[];
 }
 
 class ValidateRun {
@@ -206,11 +210,15 @@ class ValidateRun {
     const listed = [...this.#log.collections].filter(([, { state }]) => state === 'listed');
     await this.#turn(async (head) => {
       const until = Date.now() + CHECK_MS;
-      for (const [uuid, record] of listed) {
-        await this.#check(head, uuid, record);
-        this.#report(false);
-        if (Date.now() > until) break;
-      }
+      const waiting = listed.values();
+      await overConnections(head.socket, CHECKS_AT_ONCE, this.#ctx.signal, async (own, ended) => {
+        for (const [uuid, record] of waiting) {
+          ended.throwIfAborted();
+          await this.#check({ head, socket: own }, uuid, record);
+          this.#report(false);
+          if (Date.now() > until) break;
+        }
+      });
       await this.#log.flush();
     });
     if ([...this.#log.collections.values()].some(({ state }) => state === 'listed')) return;
@@ -219,9 +227,9 @@ class ValidateRun {
     await this.#log.flush({ stage: 'catalog' });
   }
 
-  async #check(head: OpenHead, uuid: string, { reason }: ValidationCollectionRecord): Promise<void> {
-    const collection = head.catalog.get(uuid);
-    const outcome = collection ? await checkCollection(head, collection) : 'gone';
+  async #check(on: HeadConnection, uuid: string, { reason }: ValidationCollectionRecord): Promise<void> {
+    const collection = on.head.catalog.get(uuid);
+    const outcome = collection ? await checkCollection(on, collection) : 'gone';
     if (!collection || outcome === 'gone') {
       this.#log.change(uuid, { state: 'gone' });
     } else if (outcome === 'damaged') {
@@ -280,7 +288,7 @@ class ValidateRun {
 
   /** One group of ranges. True when there is nothing left to compare or to repair. */
   async #compare(): Promise<boolean> {
-    if (!this.#nextItem()) return this.#judge();
+    if (!this.#isToCompare()) return this.#judge();
     await this.#comparable();
     const failedAt = await this.#turn((head) => this.#compareGroup(head));
     if (failedAt) await this.#newer(failedAt);
@@ -296,14 +304,18 @@ class ValidateRun {
     await this.#reader.reach(at, this.#ctx.signal);
     this.#totalBytes ??= await documentBytes(head);
     const until = Date.now() + this.#reader.pace.groupMs;
-    let readable = true;
-    for (let item = this.#nextItem(); item && readable; item = this.#nextItem()) {
-      readable = await this.#compareItem(head, item, at);
-      this.#report(true);
-      if (Date.now() > until) break;
-    }
+    const queue = this.#queue(head);
+    const unreadable = new AbortController();
+    await overConnections(head.socket, COMPARED_AT_ONCE, this.#ctx.signal, async (socket, ended) => {
+      for (let item = await queue.next(); item; item = await queue.next()) {
+        if (!(await this.#compareItem({ head, socket }, item, at))) unreadable.abort();
+        this.#report(true);
+        ended.throwIfAborted();
+        if (unreadable.signal.aborted || Date.now() > until) break;
+      }
+    });
     await this.#log.flush({}, at);
-    return readable ? undefined : at;
+    return unreadable.signal.aborted ? at : undefined;
   }
 
   /** Takes over what entries did not find: it differs for sure, and is fetched anew with the rest. */
@@ -332,63 +344,68 @@ class ValidateRun {
     return true;
   }
 
-  #nextItem(): Item | undefined {
+  #isToCompare(): boolean {
     const { round } = this.#log.record;
-    for (const [uuid, record] of this.#log.collections) {
-      const stale = record.differing.find((one) => one.round < round);
-      if (stale) return { uuid, record, again: rangeOf(stale) };
-      if (record.state === 'checked') return { uuid, record, again: undefined };
-    }
-    return undefined;
+    const isOpen = ({ state, differing }: ValidationCollectionRecord): boolean =>
+      state === 'checked' || differing.some((one) => one.round < round);
+    return [...this.#log.collections.values()].some(isOpen);
   }
 
-  /** False when the source could not be read at that optime. */
-  async #compareItem(head: OpenHead, item: Item, at: Position): Promise<boolean> {
-    const { uuid, record, again } = item;
-    const collection = head.catalog.get(uuid);
-    if (!collection) {
-      this.#log.change(uuid, { state: 'gone', differing: [] });
-      return true;
-    }
-    const shape = await this.#shapeOf(head, collection);
-    const from = record.next && Buffer.from(record.next.buffer);
+  #queue(head: OpenHead): RangeQueue {
     const { rangeSeconds } = this.#reader.pace;
-    const bytes = await this.#reader.bytesWithin(rangeSeconds, this.#ctx.signal);
-    const size = { documents: this.#parts.rangeDocuments, bytes };
-    const range = again ?? { from, to: await nextCut(head, collection, from, shape, size) };
-    const work = { head, reader: this.#reader, collection, range, shape, at, signal: this.#ctx.signal };
-    const compared = await this.#compared(item, work);
-    if (!compared) return false;
-    if (!compared.equal && !this.#reader.tellsOfPast(collection.db)) {
-      this.#notRead(item, 'it differs from what the source holds by now');
-      return false;
-    }
-    this.#note(item, work, compared.equal ? [] : await findDifferences(work), compared);
-    await this.#refuseTooMuch(uuid);
-    return true;
+    return new RangeQueue({
+      head,
+      log: this.#log,
+      shapeOf: (collection) => this.#shapeOf(head, collection),
+      size: async () => ({
+        documents: this.#parts.rangeDocuments,
+        bytes: await this.#reader.bytesWithin(rangeSeconds, this.#ctx.signal),
+      }),
+    });
   }
 
-  /** Undefined, and noted, when the source could not be read: nothing is known of the range then. */
-  async #compared(item: Item, work: RangeWork): Promise<Compared | undefined> {
+  /** False when the source could not be read at that optime, there or in a range before it: nothing is noted then. */
+  async #compareItem(on: HeadConnection, item: Item, at: Position): Promise<boolean> {
+    const { collection, range, shape, before } = item;
+    let isNoted = false;
     try {
-      return await compareRange(work);
+      const work = { ...on, reader: this.#reader, collection, range, shape, at, signal: this.#ctx.signal };
+      const outcome = await this.#outcomeOf(work);
+      if (!(await before)) return false;
+      if (typeof outcome === 'string') {
+        this.#notRead(item, outcome);
+        return false;
+      }
+      this.#note(item, outcome);
+      isNoted = true;
+      await this.#refuseTooMuch(item.uuid);
+      return true;
+    } finally {
+      item.end(isNoted);
+    }
+  }
+
+  /** What was found, or why the source could not be read. */
+  async #outcomeOf(work: RangeWork): Promise<Outcome | string> {
+    let compared: Compared;
+    try {
+      compared = await compareRange(work);
     } catch (error) {
       const why = notAtThatTime(error);
       if (why === undefined) throw error;
-      this.#notRead(item, why);
-      return undefined;
+      return why;
     }
+    if (compared.equal) return { compared, found: [] };
+    if (!this.#reader.tellsOfPast(work.collection.db)) return 'it differs from what the source holds by now';
+    return { compared, found: await findDifferences(work) };
   }
 
-  #note(
-    { uuid, record, again }: Item,
-    { range, collection: { db, name } }: RangeWork,
-    found: readonly StoredFinding[],
-    compared: { readonly documents: number; readonly bytes: number },
-  ): void {
+  #note({ uuid, range, again, collection: { db, name } }: Item, { compared, found }: Outcome): void {
+    const record = this.#log.collections.get(uuid);
+    if (!record) return;
     const stored = storedRange(range);
-    const others = again ? record.differing.filter((one) => !isRange(one, again)) : record.differing;
-    const before = again ? record.differing.filter((one) => isRange(one, again)) : [];
+    const others = again ? record.differing.filter((one) => !isRange(one, range)) : record.differing;
+    const before = again ? record.differing.filter((one) => isRange(one, range)) : [];
     const isEqual = found.length === 0;
     this.#log.change(uuid, {
       db,
@@ -425,7 +442,9 @@ class ValidateRun {
   }
 
   /** A collection that cannot be read is left out, but for ranges that are known to differ: those have to come right. */
-  #notRead({ uuid, record, again }: Item, why: string): void {
+  #notRead({ uuid, range, again }: Item, why: string): void {
+    const record = this.#log.collections.get(uuid);
+    if (!record) return;
     const tries = record.tries + 1;
     const { round } = this.#log.record;
     this.#ctx.logger.info(
@@ -435,7 +454,7 @@ class ValidateRun {
     if (tries < this.#reader.pace.tries) {
       this.#log.change(uuid, { tries });
     } else if (again) {
-      const differing = record.differing.map((one) => (isRange(one, again) ? { ...one, round } : one));
+      const differing = record.differing.map((one) => (isRange(one, range) ? { ...one, round } : one));
       this.#log.change(uuid, { tries: 0, differing });
     } else {
       const reason = `the source could not be read as it was at the optime of the head (${why})`;
@@ -524,7 +543,10 @@ class ValidateRun {
         const shape = await this.#shapeOf(head, collection);
         const at = await this.#reader.newest(positionIn(head.record).appliedThrough);
         await this.#reader.reach(at, this.#ctx.signal);
-        const work = { head, reader: this.#reader, collection, range, shape, at, signal: this.#ctx.signal };
+        const work = {
+          ...{ head, socket: head.socket, reader: this.#reader, collection, range, shape, at },
+          signal: this.#ctx.signal,
+        };
         try {
           const done = await repairRange(work, this.#attempt.applier(head));
           // What does not tell of its past was read as it was by now.

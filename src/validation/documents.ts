@@ -3,9 +3,9 @@ import { Binary } from 'mongodb';
 import type { Applier } from '../head/apply.ts';
 import type { OpTarget } from '../head/batch.ts';
 import { namespaceOf, type HeadCollection } from '../head/catalog.ts';
+import type { HeadConnection } from '../head/connections.ts';
 import { VERSION_NS } from '../head/load.ts';
 import { idDocument } from '../head/missing.ts';
-import type { OpenHead } from '../head/open-head.ts';
 import type { Position } from '../shared/optime.ts';
 import type { StoredFinding } from '../stores/records.ts';
 import { compareDocuments, each, HeldRange, type Compared, type Documents } from './compare.ts';
@@ -14,8 +14,7 @@ import { HeadCursor } from './head-cursor.ts';
 import { batchSize, findCommand, type Range, type Shape } from './ranges.ts';
 import { notAtThatTime, type SourceReader } from './source-reader.ts';
 
-export interface RangeWork {
-  readonly head: OpenHead;
+export interface RangeWork extends HeadConnection {
   readonly reader: SourceReader;
   readonly collection: HeadCollection;
   readonly range: Range;
@@ -39,10 +38,10 @@ function ofSource({ reader, collection, range, shape, at, signal }: RangeWork): 
   return reader.open(collection.db, findCommand(target, range, shape), { at, signal, average: shape.average });
 }
 
-function ofHead({ head, collection, range, shape }: RangeWork): Promise<Documents> {
+function ofHead({ head, socket, collection, range, shape }: RangeWork): Promise<Documents> {
   const command = findCommand(collection.name, range, shape);
   return HeadCursor.open(
-    head,
+    { head, socket },
     collection.db,
     command,
     `reading ${namespaceOf(collection)} on the head of ${head.label}`,

@@ -1,22 +1,23 @@
-/** Reading a cursor of a head as raw bytes, over the one connection that its owner has: inside a turn only. */
+/** Reading a cursor of a head as raw bytes: inside a turn only. */
 import { Long, type Document } from 'mongodb';
 import { documentsIn, findElement, valueBytes } from '../bson/raw.ts';
+import type { HeadConnection } from '../head/connections.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import { succeeded, type Reply } from '../head/socket.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { parseCursorReply, type RawBatch } from '../source/raw-cursor.ts';
 
-/** One reading under way; the head can be asked nothing else while a batch is awaited. */
+/** One reading under way; nothing else can be asked over its connection while a batch is awaited. */
 export class HeadCursor implements AsyncDisposable {
-  readonly #head: OpenHead;
+  readonly #on: HeadConnection;
   readonly #db: string;
   readonly #what: string;
   #id = Long.ZERO;
   #collection = '';
   #first: RawBatch | null = null;
 
-  private constructor(head: OpenHead, db: string, what: string) {
-    this.#head = head;
+  private constructor(on: HeadConnection, db: string, what: string) {
+    this.#on = on;
     this.#db = db;
     this.#what = what;
   }
@@ -25,9 +26,9 @@ export class HeadCursor implements AsyncDisposable {
    * Runs a command of our own that answers with a cursor.
    * @throws LifeboatError `HeadLost`, `DiskFull` (retryable), `Internal`
    */
-  static async open(head: OpenHead, db: string, command: Document, what: string): Promise<HeadCursor> {
-    const cursor = new HeadCursor(head, db, what);
-    cursor.#first = cursor.#read(await head.socket.command(db, command));
+  static async open(on: HeadConnection, db: string, command: Document, what: string): Promise<HeadCursor> {
+    const cursor = new HeadCursor(on, db, what);
+    cursor.#first = cursor.#read(await on.socket.command(db, command));
     return cursor;
   }
 
@@ -43,11 +44,11 @@ export class HeadCursor implements AsyncDisposable {
       return first;
     }
     const more = { getMore: this.#id, collection: this.#collection, ...options };
-    return this.#read(await this.#head.socket.command(this.#db, more));
+    return this.#read(await this.#on.socket.command(this.#db, more));
   }
 
   #read(reply: Reply): RawBatch {
-    if (!reply.ok) this.#head.refuseTrouble(reply);
+    if (!reply.ok) this.#on.head.refuseTrouble(reply);
     const { body } = succeeded(reply, this.#what);
     const found = findElement(body, 'cursor');
     if (!found) throw new LifeboatError('Internal', `${this.#what}: the head answered without a cursor`);
@@ -62,7 +63,7 @@ export class HeadCursor implements AsyncDisposable {
     const id = this.#id;
     this.#id = Long.ZERO;
     this.#first = null;
-    const { socket } = this.#head;
+    const { socket } = this.#on;
     if (id.isZero() || socket.lost) return;
     await socket.command(this.#db, { killCursors: this.#collection, cursors: [id] }).catch(() => undefined);
   }
@@ -71,7 +72,7 @@ export class HeadCursor implements AsyncDisposable {
 /** Copies of all documents that a command answers with. Only for what is small: listings. */
 export async function headDocuments(head: OpenHead, db: string, command: Document, what: string): Promise<Buffer[]> {
   const documents: Buffer[] = [];
-  await using cursor = await HeadCursor.open(head, db, command, what);
+  await using cursor = await HeadCursor.open({ head, socket: head.socket }, db, command, what);
   while (!cursor.ended) {
     const { bytes } = await cursor.next();
     for (const one of documentsIn(bytes)) documents.push(Buffer.from(one));

@@ -142,7 +142,7 @@ export async function nextCut(
       batchSize: CANDIDATES,
     };
     await using cursor = await HeadCursor.open(
-      head,
+      { head, socket: head.socket },
       collection.db,
       command,
       `looking into the _ids of ${namespaceOf(collection)}`,

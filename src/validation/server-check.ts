@@ -1,6 +1,6 @@
 /** The server's own check of a collection: `validate`. */
 import type { HeadCollection } from '../head/catalog.ts';
-import type { OpenHead } from '../head/open-head.ts';
+import type { HeadConnection } from '../head/connections.ts';
 import { replyValues } from '../head/socket.ts';
 
 const NAMESPACE_NOT_FOUND = 26;
@@ -11,10 +11,10 @@ const NAMESPACE_NOT_FOUND = 26;
  * @throws LifeboatError `HeadLost`, `DiskFull` (retryable)
  */
 export async function checkCollection(
-  head: OpenHead,
+  { head, socket }: HeadConnection,
   { db, name }: HeadCollection,
 ): Promise<'sound' | 'damaged' | 'gone'> {
-  const reply = await head.socket.command(db, { validate: name });
+  const reply = await socket.command(db, { validate: name });
   if (reply.code === NAMESPACE_NOT_FOUND) return 'gone';
   if (!reply.ok) head.refuseTrouble(reply);
   return reply.ok && replyValues(reply)['valid'] === true ? 'sound' : 'damaged';

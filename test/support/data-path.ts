@@ -13,7 +13,7 @@ import { findBinary } from '../../src/embedded/binaries.ts';
 import { HeadOwner } from '../../src/head/owner.ts';
 import { fromStoredPosition, fromTimestamp } from '../../src/mongo/positions.ts';
 import { mongodOn } from '../../src/mongod/process.ts';
-import { Arrivals } from '../../src/oplogstore/arrivals.ts';
+import { Arrivals } from '../../src/stores/arrivals.ts';
 import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
 import { isLifeboatError } from '../../src/shared/errors.ts';
 import type { HeadPosition } from '../../src/shared/messages.ts';
@@ -28,6 +28,7 @@ import { copySource } from '../../src/steps/copy-source.ts';
 import { finishSync } from '../../src/steps/finish-sync.ts';
 import { tailOplog } from '../../src/steps/tail-oplog.ts';
 import { validateHead } from '../../src/steps/validate-head.ts';
+import { FreshSlices } from '../../src/syncstore/fresh-slices.ts';
 import { createMember, fenceOf } from '../../src/stores/claims.ts';
 import { openStores, type Stores } from '../../src/stores/connect.ts';
 import { readMember, type MemberFence } from '../../src/stores/members.ts';
@@ -154,14 +155,19 @@ export class DataPath implements AsyncDisposable {
     this.#tailing = this.#tail();
     this.#killing = this.#killHeads();
     const { sliceBytes, slicesInFlight = 2 } = this.#options;
-    const copying = { stores, source, fence, slicesInFlight, ...(sliceBytes === undefined ? {} : { sliceBytes }) };
+    // With little patience, so that some of them have to be read back.
+    const fresh = new FreshSlices({ mostBytes: 2 * (sliceBytes ?? 10_000_000), patienceMs: 20 });
+    const copying = {
+      ...{ stores, source, fence, slicesInFlight, fresh },
+      ...(sliceBytes === undefined ? {} : { sliceBytes }),
+    };
     await Promise.all([
       this.#until(
         (ctx) => copySource(ctx, copying, { maxMs: 5_000 }),
         ({ finished }) => finished,
       ),
       this.#until(
-        (ctx) => buildHead(ctx, { stores, fence, head }, { maxMs: 5_000 }),
+        (ctx) => buildHead(ctx, { stores, fence, head, fresh }, { maxMs: 5_000 }),
         ({ finished }) => finished,
       ),
     ]);

@@ -3,7 +3,7 @@ import { ObjectId, type MongoClient } from 'mongodb';
 import { pino } from 'pino';
 import { documentLength } from '../../src/bson/raw.ts';
 import { sha256 } from '../../src/stores/bytes.ts';
-import { Arrivals } from '../../src/oplogstore/arrivals.ts';
+import { Arrivals } from '../../src/stores/arrivals.ts';
 import { openSource, type Source } from '../../src/source/connect.ts';
 import type { StepContext } from '../../src/steps/context.ts';
 import { claimBackup, createMember, fenceOf } from '../../src/stores/claims.ts';

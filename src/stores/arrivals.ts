@@ -1,8 +1,8 @@
-/** Telling the applier of this process that entries were stored, so that it need not ask the store all the time. */
+/** Telling a reader of this process that something was stored, so that it need not ask the store all the time. */
 import { setTimeout as delay } from 'node:timers/promises';
 
 /**
- * A bell between the stream and whoever reads what it stored. `rung` counts, so that a reader that notes it before
+ * A bell between a writer and whoever reads what it stored. `rung` counts, so that a reader that notes it before
  * it looks into the store and hands it to `wait` afterwards misses nothing.
  */
 export class Arrivals {
