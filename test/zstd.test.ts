@@ -1,7 +1,7 @@
 /** zstd contexts that are used again and again. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { zstdDecompressSync } from 'node:zlib';
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { Binary } from 'mongodb';
 import { packBlock, unpackBlock } from '../src/blockstore/blocks.ts';
 import { release } from '../src/shared/memory.ts';
@@ -41,11 +41,31 @@ test('a block that is damaged in any way is refused, and those after it are read
     { ...block, data: new Binary(other) },
     { ...block, size: 10 },
     { ...block, size: raw.length + 1 },
+    // Four bytes of it for each 128 KiB that come out.
+    { ...block, data: new Binary(zstdCompressSync(Buffer.alloc(50_000_000))) },
   ];
   for (const [n, one] of damaged.entries()) {
     assert.ok((await unpackBlock(one)) === undefined, `damage ${n}`);
     assert.ok((await unpackBlock(block))?.equals(raw), `the block after damage ${n}`);
   }
+  // What is behind the end of a frame is left in the context.
+  const trailing = { ...block, data: new Binary(Buffer.concat([bytes, bytes.subarray(0, 30)])) };
+  assert.ok((await unpackBlock(trailing))?.equals(raw));
+  assert.ok((await unpackBlock(block))?.equals(raw), 'the block after one with bytes behind its end');
+});
+
+test('blocks of any size that are read beside each other come back as they were', async (t) => {
+  const random = new Random(testSeed());
+  t.diagnostic(`LIFEBOAT_TEST_SEED=${random.seed}`);
+  const blocks = await Promise.all(
+    Array.from({ length: 200 }, async () => {
+      const raw = someBytes(random, random.below(4) === 0 ? 1 + random.below(65_536) : 65_536);
+      return { raw, block: await packBlock(sha256(raw), raw) };
+    }),
+  );
+  const read = await Promise.all(blocks.map(({ block }) => unpackBlock(block)));
+  // Compared when all are read: none may be written over by a later one.
+  for (const [n, raw] of read.entries()) assert.ok(raw?.equals(blocks[n]?.raw ?? Buffer.alloc(0)), `block ${n}`);
 });
 
 test('memory that is released is gone, and the pool that small buffers share stays', () => {

@@ -4,18 +4,14 @@
  * 64 KiB, one record each: WiredTiger rewrites pages of about 32 KB in place, and blocks of 1 MiB would store twice as
  * much of a changed file (research, baselines).
  */
-import { promisify } from 'node:util';
-import { zstdDecompress } from 'node:zlib';
 import { Binary } from 'mongodb';
 import { sha256 } from '../stores/bytes.ts';
 import type { BlockRecord } from '../stores/records.ts';
-import { Compressors } from '../stores/zstd.ts';
+import { Compressors, Decompressors } from '../stores/zstd.ts';
 import { Gate } from './gate.ts';
 
 export const BLOCK_BYTES = 64 * 1024;
 export const HASH_BYTES = 32;
-
-const decompress = promisify(zstdDecompress);
 
 /** As many as the thread pool has threads. */
 const threads = new Gate(4);
@@ -45,21 +41,15 @@ export async function packBlock(hash: Uint8Array, raw: Buffer): Promise<PackedBl
     : { ...common, codec: 'none', data: new Binary(raw) };
 }
 
-/** The bytes of a block, or undefined when they are not the ones its `_id` names. */
-export async function unpackBlock(block: PackedBlock): Promise<Buffer | undefined> {
-  const raw = await rawBytes(block);
-  return raw?.length === block.size && sha256(raw).equals(block._id.buffer) ? raw : undefined;
-}
+const decompressors = new Decompressors(BLOCK_BYTES);
 
-async function rawBytes({ codec, data }: PackedBlock): Promise<Buffer | undefined> {
+/** The bytes of a block, or undefined when they are not the ones its `_id` names. */
+export async function unpackBlock({ _id, size, codec, data }: PackedBlock): Promise<Buffer | undefined> {
   const { buffer } = data;
-  if (codec === 'none') return Buffer.from(buffer.buffer, buffer.byteOffset, data.length());
-  try {
-    return await threads.run(() => decompress(buffer, { chunkSize: CHUNK_BYTES, maxOutputLength: BLOCK_BYTES }));
-  } catch {
-    // zstd refuses what is not its own: damage, like a wrong hash.
-    return undefined;
-  }
+  const isRight = (raw: Buffer): boolean => raw.length === size && sha256(raw).equals(_id.buffer);
+  if (codec === 'zstd') return threads.run(() => decompressors.decompress(buffer, isRight));
+  const raw = Buffer.from(buffer.buffer, buffer.byteOffset, data.length());
+  return isRight(raw) ? raw : undefined;
 }
 
 /** A hash as a key of a Map or Set. */

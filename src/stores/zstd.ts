@@ -1,5 +1,6 @@
-/** zstd contexts that make one frame after the other. */
-import { constants, createZstdCompress } from 'node:zlib';
+/** zstd contexts that are used for one frame after the other. */
+import { promisify } from 'node:util';
+import { constants, createZstdCompress, createZstdDecompress, zstdDecompress } from 'node:zlib';
 
 export interface CompressorOptions {
   /** Bytes of one step's output. A small one takes more processor time: in steps of 16 KiB, a third again. */
@@ -50,10 +51,7 @@ export class Compressor {
   }
 }
 
-/**
- * As many compressors as work at the same time, each used again unless its work failed. There is no such thing for the
- * other way: bytes that a damaged frame has behind its end come out of a context with the next one.
- */
+/** As many compressors as work at the same time, each used again unless its work failed. */
 export class Compressors {
   readonly #options: CompressorOptions;
   readonly #idle: Compressor[] = [];
@@ -70,3 +68,82 @@ export class Compressors {
     return pieces;
   }
 }
+
+const decompressOnce = promisify(zstdDecompress);
+
+/** A context that takes one frame after the other. */
+class Decompressor {
+  readonly #zstd;
+  readonly #mostBytes: number;
+  #output: Buffer[] = [];
+  #bytes = 0;
+
+  constructor(chunkSize: number, mostBytes: number) {
+    this.#mostBytes = mostBytes;
+    this.#zstd = createZstdDecompress({ chunkSize });
+    this.#zstd.on('data', (piece: Buffer) => {
+      this.#output.push(piece);
+      this.#bytes += piece.length;
+      // A few damaged bytes can stand for gigabytes.
+      if (this.#bytes > this.#mostBytes) this.#zstd.destroy();
+    });
+    this.#zstd.on('error', () => undefined);
+  }
+
+  /** What comes out of the context for these bytes; undefined when it has ended. */
+  async decompress(packed: Uint8Array): Promise<Buffer | undefined> {
+    this.#output = [];
+    this.#bytes = 0;
+    await new Promise<void>((settle) => {
+      this.#zstd.once('close', settle);
+      this.#zstd.write(packed, () => {
+        this.#zstd.off('close', settle);
+        settle();
+      });
+    });
+    if (this.#zstd.destroyed) return undefined;
+    const [only, ...more] = this.#output;
+    return only && more.length === 0 ? only : Buffer.concat(this.#output);
+  }
+
+  end(): void {
+    this.#zstd.destroy();
+  }
+}
+
+/**
+ * As many contexts as work at the same time, for frames of which it is known what comes out.
+ *
+ * Most of the time of `zstdDecompress` goes into the making of its context, on the main thread. But what a damaged frame
+ * leaves in a context comes out with the next one: so what is not right is decompressed again, in a new context.
+ */
+export class Decompressors {
+  readonly #mostBytes: number;
+  readonly #idle: Decompressor[] = [];
+
+  /** @param mostBytes of one frame, decompressed */
+  constructor(mostBytes: number) {
+    this.#mostBytes = mostBytes;
+  }
+
+  /** The bytes of a frame, or undefined when they are not right. They may share their memory with others'. */
+  async decompress(packed: Uint8Array, isRight: (raw: Buffer) => boolean): Promise<Buffer | undefined> {
+    const context = this.#idle.pop() ?? new Decompressor(FRAMES_TO_A_CHUNK * this.#mostBytes, this.#mostBytes);
+    const raw = await context.decompress(packed);
+    if (raw && isRight(raw)) {
+      this.#idle.push(context);
+      return raw;
+    }
+    context.end();
+    try {
+      const again = await decompressOnce(packed, { maxOutputLength: this.#mostBytes });
+      return isRight(again) ? again : undefined;
+    } catch {
+      // zstd refuses what is not its own: damage, like a wrong hash.
+      return undefined;
+    }
+  }
+}
+
+/** Memory for so many frames is made at a time. */
+const FRAMES_TO_A_CHUNK = 8;
