@@ -25,15 +25,19 @@ const SCENARIOS = ALL.filter(({ key }) => ONLY.test(key));
 
 for (const version of [null, ...OTHER_VERSIONS]) {
   const what = version ?? 'that other tests run';
-  test(`all of these end equal on a mongod ${what}`, { skip: version !== null && (await missing(version)) }, async (t) => {
-    const outcome = await runScenarios(await binaryOf(version), SCENARIOS, (line) => t.diagnostic(line));
-    for (const { key, promise } of SCENARIOS) {
-      const found = outcome.of.get(key);
-      await t.test(promise, { skip: found ? false : 'this version cannot do it' }, () => assert.deepEqual(found, []));
-    }
-    await t.test('and everything else', () => assert.deepEqual(outcome.of.get(''), []));
-    if (ONLY.source === '(?:)') await t.test('every kind of entry was among them', () => assertComplete(outcome));
-  });
+  test(
+    `all of these end equal on a mongod ${what}`,
+    { skip: version !== null && (await missing(version)) },
+    async (t) => {
+      const outcome = await runScenarios(await binaryOf(version), SCENARIOS, (line) => t.diagnostic(line));
+      for (const { key, promise } of SCENARIOS) {
+        const found = outcome.of.get(key);
+        await t.test(promise, { skip: found ? false : 'this version cannot do it' }, () => assert.deepEqual(found, []));
+      }
+      await t.test('and everything else', () => assert.deepEqual(outcome.of.get(''), []));
+      if (ONLY.source === '(?:)') await t.test('every kind of entry was among them', () => assertComplete(outcome));
+    },
+  );
 }
 
 function assertComplete({ kinds }: Outcome): void {

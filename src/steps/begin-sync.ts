@@ -9,7 +9,7 @@ import { requireRecordedSet, type PinnedMember, type Source } from '../source/co
 import { listSource, type ListedCollection, type Listing } from '../source/listing.ts';
 import { confirmPosition, lastWrite, settledPosition } from '../source/positions.ts';
 import type { Stores } from '../stores/connect.ts';
-import { readMember, type MemberFence } from '../stores/members.ts';
+import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
 import type { MemberRecord, SyncCollectionRecord, SyncPlan } from '../stores/records.ts';
 import { saveListing, type SyncListing } from '../syncstore/collections.ts';
 import { planListed, savePlan } from '../syncstore/plan.ts';
@@ -72,15 +72,48 @@ async function withPinned(
 
 async function savedPlan(
   ctx: StepContext,
-  { stores, fence }: BeginSyncParts,
-  pinned: PinnedMember,
-  { sync }: MemberRecord,
+  { stores, source, fence }: BeginSyncParts,
+  { client, host }: PinnedMember,
+  record: MemberRecord,
 ): Promise<SyncPlan> {
-  return sync ?? savePlan(stores, fence, await choosePlan(pinned, ctx.signal));
+  if (record.sync) return record.sync;
+  const plan = await choosePlan({ client, host }, ctx.signal);
+  const found = await featureVersion(client, plan, ctx.signal);
+  // Every later change is an entry that stops the head.
+  if (found === undefined) {
+    throw new LifeboatError('SourceNotReady', `${source.name} is changing its feature compatibility version`);
+  }
+  if (found !== record.source.featureCompatibilityVersion) {
+    await updateMember(stores, fence, { source: { ...record.source, featureCompatibilityVersion: found } });
+  }
+  return savePlan(stores, fence, plan);
+}
+
+interface FeatureVersion {
+  readonly version: string;
+  readonly targetVersion?: string;
+}
+
+/** The version at the begin of the plan or since; undefined while the source goes from one to another. */
+async function featureVersion(
+  client: MongoClient,
+  { beginApplying }: SyncPlan,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const command = {
+    find: 'system.version',
+    filter: { _id: 'featureCompatibilityVersion' },
+    limit: 1,
+    singleBatch: true,
+    readConcern: { level: 'majority', afterClusterTime: beginApplying.ts },
+  };
+  const { cursor } = await run<FirstBatch<FeatureVersion>>(client.db('admin'), command, { signal });
+  const [found] = cursor.firstBatch;
+  return found?.targetVersion === undefined ? found?.version : undefined;
 }
 
 /** The order is the server's own (initial_syncer.cpp): only so no open transaction falls between the two optimes. */
-async function choosePlan(member: PinnedMember, signal: AbortSignal): Promise<SyncPlan> {
+async function choosePlan(member: Pick<PinnedMember, 'client' | 'host'>, signal: AbortSignal): Promise<SyncPlan> {
   const { client } = member;
   const first = await settledPosition(client, signal);
   const oldest = await oldestOpenTransaction(client, first, signal);

@@ -1,5 +1,5 @@
 /** A transaction that is driven by hand, as `mongos` drives one: over a session of its own that can also prepare it. */
-import { Long, Timestamp, UUID, type Document } from 'mongodb';
+import { Long, UUID, type Document, type Timestamp } from 'mongodb';
 import type { MongodAddress } from '../../src/mongod/process.ts';
 import { fields, RawWire, rawDocument } from './raw-wire.ts';
 

@@ -144,7 +144,11 @@ export const catalogScenarios: readonly Scenario[] = [
         indexOptionDefaults: { storageEngine: { wiredTiger: { configString: 'prefix_compression=false' } } },
       });
       await db.createCollection('a.b c..ü');
-      await db.createCollection('view', { viewOn: 'bare', pipeline: [{ $match: { n: 1 } }], collation: { locale: 'de' } });
+      await db.createCollection('view', {
+        viewOn: 'bare',
+        pipeline: [{ $match: { n: 1 } }],
+        collation: { locale: 'de' },
+      });
       if (major < 6) await db.command({ create: 'recorded', recordPreImages: true });
       if (major >= 5) {
         const timeseries = { timeField: 'at', metaField: 'of', granularity: 'minutes' as const };
@@ -353,10 +357,19 @@ export const catalogScenarios: readonly Scenario[] = [
     promise: 'temporary collections, of $out, $merge and mapReduce',
     before: (place) => place.fill(),
     change: async (place) => {
-      await place.collection().aggregate([{ $match: { n: { $gt: 2 } } }, { $out: 'out' }]).toArray();
+      await place
+        .collection()
+        .aggregate([{ $match: { n: { $gt: 2 } } }, { $out: 'out' }])
+        .toArray();
       await place.collection('out').createIndex({ n: 1 });
-      await place.collection().aggregate([{ $match: { n: { $gt: 4 } } }, { $out: 'out' }]).toArray();
-      await place.collection().aggregate([{ $merge: { into: 'merged' } }]).toArray();
+      await place
+        .collection()
+        .aggregate([{ $match: { n: { $gt: 4 } } }, { $out: 'out' }])
+        .toArray();
+      await place
+        .collection()
+        .aggregate([{ $merge: { into: 'merged' } }])
+        .toArray();
       await place.db.command({
         mapReduce: 'c',
         map: 'function () { emit(this.n % 3, 1); }',

@@ -1,6 +1,6 @@
 /** Writes of documents: every form in which an oplog holds one. */
 import type { Document } from 'mongodb';
-import { plain, type Course, type Doc, type Place, type Scenario } from './scenario.ts';
+import { plain, type Course, type Place, type Scenario } from './scenario.ts';
 
 /** Moves a unique key on: it is taken from one document and given to the next. */
 async function moveKey(place: Place, from: number, to: number): Promise<void> {
@@ -149,7 +149,12 @@ export const documentScenarios: readonly Scenario[] = [
       const parallel = { a: [1, 2], b: [3, 4] };
       const nowhere = { type: 'Point', coordinates: [500, 500] };
       await place.fill(plain().map((one) => ({ ...one, ...(one.n % 5 === 0 ? { ...parallel, place: nowhere } : {}) })));
-      const made = plain().map((one) => ({ ...one, a: one.n, b: [one.n], place: { type: 'Point', coordinates: [1, 2] } }));
+      const made = plain().map((one) => ({
+        ...one,
+        a: one.n,
+        b: [one.n],
+        place: { type: 'Point', coordinates: [1, 2] },
+      }));
       await place.fill(made, 'indexed');
       await place.collection('indexed').createIndexes([{ key: { a: 1, b: 1 } }, { key: { place: '2dsphere' } }]);
     },
@@ -170,9 +175,12 @@ export const documentScenarios: readonly Scenario[] = [
     before: (place) => place.fill(),
     change: async (place) => {
       const operations = Array.from({ length: 200 }, (_, n) => ({
-        updateOne: { filter: { _id: n % 2 ? 0 : 11 } as Partial<Doc>, update: { $set: { n }, $push: { log: n } } as Document },
+        updateOne: {
+          filter: { _id: n % 2 ? 0 : 11 },
+          update: { $set: { n }, $push: { log: n } },
+        },
       }));
-      await place.collection().bulkWrite(operations as never[]);
+      await place.collection().bulkWrite(operations);
     },
   },
 ];

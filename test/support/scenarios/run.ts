@@ -47,7 +47,8 @@ export async function runScenarios(
       const began = performance.now();
       try {
         await within(run());
-        if (process.env['B_DEBUG'] && performance.now() - began > 300) console.error(scenario.key, moment, Math.round(performance.now() - began));
+        if (process.env['B_DEBUG'] && performance.now() - began > 300)
+          console.error(scenario.key, moment, Math.round(performance.now() - began));
       } catch (error) {
         // The others are to be looked at nevertheless.
         failures.push(`${scenario.key}__${moment}: it could not be done: ${String(error)}`);
@@ -140,10 +141,25 @@ function byScenario(
 
 async function kindsOf({ client }: TestReplicaSet): Promise<Set<string>> {
   const kinds = new Set<string>();
-  const projection = { op: 1, 'o.$v': 1, 'o.partialTxn': 1, 'o.prepare': 1, needsRetryImage: 1, first: { $first: { $objectToArray: '$o' } } };
-  const entries = client.db('local').collection('oplog.rs').aggregate([{ $project: projection }]);
+  const projection = {
+    op: 1,
+    'o.$v': 1,
+    'o.partialTxn': 1,
+    'o.prepare': 1,
+    needsRetryImage: 1,
+    first: { $first: { $objectToArray: '$o' } },
+  };
+  const entries = client
+    .db('local')
+    .collection('oplog.rs')
+    .aggregate([{ $project: projection }]);
   for await (const { op, o, first, needsRetryImage } of entries) {
-    const name = op === 'c' ? `c ${first?.k}` : op === 'u' ? `u ${o?.$v === undefined ? 'replacement' : `$v:${o.$v}`}` : String(op);
+    const name =
+      op === 'c'
+        ? `c ${first?.k}`
+        : op === 'u'
+          ? `u ${o?.$v === undefined ? 'replacement' : `$v:${o.$v}`}`
+          : String(op);
     kinds.add(name);
     if (o?.partialTxn) kinds.add('partialTxn');
     if (o?.prepare) kinds.add('prepare');

@@ -8,10 +8,14 @@ const LARGE = 6 * 1024 * 1024;
 /** Large ones are not for every moment. */
 const FEW: readonly Moment[] = ['listed', 'copied', 'routine'];
 
-async function transact(place: Place, work: (session: ClientSession) => Promise<unknown>, aborts = false): Promise<void> {
+async function transact(
+  place: Place,
+  work: (session: ClientSession) => Promise<unknown>,
+  aborts = false,
+): Promise<void> {
   const session = place.client.startSession();
   try {
-    session.startTransaction({ writeConcern: { w: 'majority' } });
+    session.startTransaction();
     await work(session);
     if (aborts) await session.abortTransaction();
     else await session.commitTransaction();
@@ -138,7 +142,13 @@ export const transactionScenarios: readonly Scenario[] = [
       transact(place, async (session) => {
         const made = await place.db.createCollection('made', { session, collation: { locale: 'de' } });
         await made.createIndex({ n: 1 }, { session, unique: true });
-        await place.collection('made').insertMany([{ _id: 1, n: 1 }, { _id: 2, n: 2 }], { session });
+        await place.collection('made').insertMany(
+          [
+            { _id: 1, n: 1 },
+            { _id: 2, n: 2 },
+          ],
+          { session },
+        );
         await place.collection('implicit').insertOne({ _id: 1 }, { session });
         await place.collection().updateOne({ _id: 0 }, { $set: { made: 1 } }, { session });
       }),
