@@ -10,14 +10,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MongoClient, ObjectId } from 'mongodb';
 import { pino } from 'pino';
 import { findBinary } from '../../src/embedded/binaries.ts';
+import { beginSeed, endSeed, headDirectory, takeDirectory } from '../../src/head/directory.ts';
 import { HeadOwner, type HeadOptions } from '../../src/head/owner.ts';
 import { fromStoredPosition, fromTimestamp } from '../../src/mongo/positions.ts';
 import { mongodOn } from '../../src/mongod/process.ts';
 import { Arrivals } from '../../src/oplogstore/arrivals.ts';
 import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
 import { isLifeboatError } from '../../src/shared/errors.ts';
-import type { HeadPosition } from '../../src/shared/messages.ts';
-import { samePosition, type Position } from '../../src/shared/optime.ts';
+import type { HeadPosition, SnapshotSummary } from '../../src/shared/messages.ts';
+import { samePosition, ZERO_OPTIME, type Position } from '../../src/shared/optime.ts';
 import { openSource, type Source } from '../../src/source/connect.ts';
 import type { ReadLimit } from '../../src/source/read-pace.ts';
 import { applyEntries } from '../../src/steps/apply-entries.ts';
@@ -26,7 +27,9 @@ import { buildHead } from '../../src/steps/build-head.ts';
 import type { StepContext } from '../../src/steps/context.ts';
 import { copySource } from '../../src/steps/copy-source.ts';
 import { finishSync } from '../../src/steps/finish-sync.ts';
+import { seedHead, type Fillable } from '../../src/steps/seed-head.ts';
 import { tailOplog } from '../../src/steps/tail-oplog.ts';
+import { takeSnapshot } from '../../src/steps/take-snapshot.ts';
 import { validateHead } from '../../src/steps/validate-head.ts';
 import { createMember, fenceOf } from '../../src/stores/claims.ts';
 import { openStores, type Stores } from '../../src/stores/connect.ts';
@@ -159,6 +162,35 @@ export class DataPath implements AsyncDisposable {
   async restartHead(): Promise<void> {
     await this.#head.close();
     this.#head = await HeadOwner.open(this.#headOptions);
+  }
+
+  /** A snapshot of the head where it stands. */
+  async snapshot(): Promise<SnapshotSummary> {
+    const { stores, fence, head } = this;
+    const { deployment, member, source } = await readMember(stores, fence);
+    const parts = { stores, fence, head, deployment, member, source, daemon: 'here' };
+    return takeSnapshot(this.#context(), parts, { minimum: ZERO_OPTIME });
+  }
+
+  /** The directory of the head is lost; a head is made from the newest snapshot. */
+  async loseHead(): Promise<void> {
+    await this.#head.destroy();
+    const { identity, epoch, dataDir } = this.#headOptions;
+    const directory = headDirectory(dataDir, identity);
+    const heads: Fillable = {
+      async beginFilling(_stores, _fence, snapshot) {
+        await takeDirectory(directory, identity, epoch);
+        await beginSeed(directory, identity, epoch, snapshot);
+        return directory;
+      },
+      filled: (_stores, _fence, snapshot) => endSeed(directory, identity, epoch, snapshot),
+    };
+    await seedHead(this.#context(), { stores: this.stores, fence: this.fence, heads, daemon: 'here' });
+    this.#head = await HeadOwner.open(this.#headOptions);
+  }
+
+  #context(): StepContext {
+    return { signal: this.#closing.signal, report: () => undefined, logger: this.#logger };
   }
 
   /**

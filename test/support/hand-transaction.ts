@@ -30,9 +30,10 @@ export class HandTransaction implements AsyncDisposable {
     this.#prepared = reply['prepareTimestamp'] as Timestamp;
   }
 
-  async commit(): Promise<void> {
-    const at = this.#prepared ? { commitTimestamp: this.#prepared } : {};
-    await this.run('admin', { commitTransaction: 1, ...at, writeConcern: { w: 'majority' } });
+  /** @param at when it counts as committed, if it was prepared: not before that, which it is when left out */
+  async commit(at = this.#prepared): Promise<void> {
+    const commitTimestamp = at ? { commitTimestamp: at } : {};
+    await this.run('admin', { commitTransaction: 1, ...commitTimestamp, writeConcern: { w: 'majority' } });
     await this.#wire[Symbol.asyncDispose]();
   }
 

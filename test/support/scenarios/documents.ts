@@ -174,11 +174,9 @@ export const documentScenarios: readonly Scenario[] = [
     promise: 'a document that is written many times in one batch',
     before: (place) => place.fill(),
     change: async (place) => {
+      const update = (n: number): Document => ({ $set: { n }, $push: { log: n } });
       const operations = Array.from({ length: 200 }, (_, n) => ({
-        updateOne: {
-          filter: { _id: n % 2 ? 0 : 11 },
-          update: { $set: { n }, $push: { log: n } },
-        },
+        updateOne: { filter: { _id: n % 2 ? 0 : 11 }, update: update(n) },
       }));
       await place.collection().bulkWrite(operations);
     },
