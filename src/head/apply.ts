@@ -20,7 +20,7 @@ import { bytesOf, fitsOneBatch, OpBatch, type BatchOp, type OpTarget } from './b
 import type { HeadCollection } from './catalog.ts';
 import { applyCommand } from './ddl.ts';
 import { documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
-import { exactly, hasZeroTimestamp, isStoredAsGiven } from './exact.ts';
+import { anew, exactly, hasZeroTimestamp, isStoredAsGiven, OTHER_ID } from './exact.ts';
 import { refuseFeatureVersion } from './feature-version.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
 import { idDocument, noteMissing, type MissingDocument } from './missing.ts';
@@ -406,8 +406,26 @@ export class Applier {
     return this.#head.socket.send(single.message({ atomic: false }));
   }
 
+  /**
+   * An operation on a document in whose place another one is, of an `_id` that the collation of the collection does not
+   * tell from it: one of the past or of the future, which a later entry takes away or puts there again. True when the
+   * operation is done, or has no effect.
+   */
+  async #inPlaceOfAnother(op: BatchOp): Promise<boolean> {
+    const { entry } = op;
+    if (entry.op === 'u') return !entry.upsert;
+    if (entry.op !== 'i') return false;
+    for (const one of anew(entry)) {
+      const reply = await this.#alone({ ...op, entry: one });
+      this.#head.refuseTrouble(reply);
+      if (!reply.ok) return false;
+    }
+    return true;
+  }
+
   /** Puts off the indexes that refuse a document, or take too much of the cache with it, and applies the operation again. */
   async #retried(op: BatchOp, first: Reply): Promise<void> {
+    if (OTHER_ID.has(first.code) && (await this.#inPlaceOfAnother(op))) return;
     let reply = first;
     for (const which of [isUnique, () => true]) {
       if (which === isUnique && reply.code !== DUPLICATE_KEY) continue;

@@ -36,7 +36,18 @@ export function hasZeroTimestamp(buffer: Buffer, offset: number): boolean {
  * another is changed as by `insert`, what is new is not.
  */
 export function exactly(entry: OplogEntry): OplogEntry[] {
-  if (entry.op !== 'i' || isStoredAsGiven(entry.buffer, entry.oStart)) return [entry];
+  return entry.op !== 'i' || isStoredAsGiven(entry.buffer, entry.oStart) ? [entry] : anew(entry);
+}
+
+/**
+ * What a server answers to a document that is to take the place of one whose `_id` has other bytes: one that a collation
+ * does not tell from it. 13596 is what in-place updates answer (tried on 4.4.2, 5.0.32, 6.0.5). Both are there only while
+ * data of different times is brought together.
+ */
+export const OTHER_ID: ReadonlySet<number> = new Set([66, 13596]);
+
+/** The insert `entry` behind a delete of the document that has its `_id`, or one that a collation takes for it. */
+export function anew(entry: OplogEntry): OplogEntry[] {
   const id = findElement(entry.buffer, '_id', entry.oStart);
   if (!id) return [entry];
   const buffer = document(elementBytes(entry.buffer, id));

@@ -13,7 +13,7 @@ import {
 } from './bytes.ts';
 import { namespaceOf, type HeadCollection } from './catalog.ts';
 import { documentEntry } from './entry.ts';
-import { exactly, isStoredAsGiven } from './exact.ts';
+import { anew, exactly, isStoredAsGiven, OTHER_ID } from './exact.ts';
 import { indexName, isSecondary } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
 import { succeeded } from './socket.ts';
@@ -186,18 +186,28 @@ async function insertDocuments(head: OpenHead, target: OpTarget, inserts: Stretc
 /** More than an operation takes besides its document, and the one that takes another away before it. */
 const ROOM = 4_096;
 
-async function applyDocuments(head: OpenHead, target: OpTarget, documents: readonly Buffer[]): Promise<void> {
+async function applyDocuments(
+  head: OpenHead,
+  target: OpTarget,
+  documents: readonly Buffer[],
+  operations = exactly,
+): Promise<void> {
   if (documents.length === 0) return;
   const batch = new OpBatch();
   const send = async (): Promise<void> => {
     const reply = await head.socket.send(batch.message({ atomic: false }));
+    if (OTHER_ID.has(reply.code) && operations !== anew) {
+      const again = batch.ops.filter(({ entry }) => entry.op === 'i').map(({ entry }) => entry.buffer);
+      batch.clear();
+      return applyDocuments(head, target, again, anew);
+    }
     head.refuseTrouble(reply);
     succeeded(reply, `loading ${'db' in target ? namespaceOf(target) : target.ns}`);
     batch.clear();
   };
   for (const one of documents) {
     if (!batch.isEmpty && !batch.fits(2, one.length + ROOM)) await send();
-    for (const entry of exactly(documentEntry('i', one))) batch.add({ entry, at: entry, target });
+    for (const entry of operations(documentEntry('i', one))) batch.add({ entry, at: entry, target });
   }
   await send();
 }

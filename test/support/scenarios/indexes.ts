@@ -43,7 +43,7 @@ const HANGING: Doc = { _id: 'hangs', i: 77 };
 
 /** Of two-phase builds: one that is under way from the moment it is begun until `letGo`. */
 class Build {
-  #ended: Promise<number | undefined> = Promise.resolve(undefined);
+  #ended: Promise<number | string> = Promise.resolve('not begun');
 
   /** Begins it and waits until it hangs: an index that is not ready is listed with an id of its build. */
   async begin({ db }: Place, collection: string, name: string, options: CreateIndexesOptions = {}): Promise<void> {
@@ -51,8 +51,9 @@ class Build {
       .collection(collection)
       .createIndex({ n: 1 }, { ...options, name })
       .then(
-        () => undefined,
-        (error: unknown) => (error instanceof MongoServerError ? Number(error.code) : Promise.reject(error as Error)),
+        () => 'built',
+        // Nobody waits for it when something else goes wrong.
+        (error: unknown) => (error instanceof MongoServerError ? Number(error.code) : String(error)),
       );
     for (;;) {
       const { cursor } = await db.command({ listIndexes: collection, includeBuildUUIDs: true });
@@ -60,8 +61,8 @@ class Build {
     }
   }
 
-  /** The code it failed with, or undefined when it was built. */
-  async ended(): Promise<number | undefined> {
+  /** `built`, or what it failed with. */
+  async ended(): Promise<number | string> {
     return this.#ended;
   }
 }
@@ -111,7 +112,7 @@ const twoPhase: Course = {
       routine: async () => {
         await place.collection('early').updateOne({ _id: 0 }, { $set: { n: 'now' } });
         await hold(place, false);
-        for (const build of builds) if ((await build.ended()) !== undefined) throw new Error('a build failed');
+        for (const build of builds) if ((await build.ended()) !== 'built') throw new Error('a build failed');
         await place.collection('dropped').drop();
       },
     };

@@ -38,8 +38,9 @@ export async function runScenarios(
       maxNumActiveUserIndexBuilds: 20,
     },
   });
-  const places = new Map<string, Place>();
-  const steps = able.flatMap((scenario) => stepsOf(scenario, placesOf(source, major, places)));
+  // What has to be on a majority is waited for where it is read.
+  await source.client.db('admin').command({ setDefaultRWConcern: 1, defaultWriteConcern: { w: 1 } });
+  const steps = able.flatMap((scenario) => stepsOf(scenario, placesOf(source, major)));
   const begin = performance.now();
   const failures: string[] = [];
   const take = async (moment: 'before' | Moment): Promise<void> => {
@@ -77,13 +78,9 @@ export async function runScenarios(
 
 type MakePlace = (name: string, isLong: boolean) => Place;
 
-function placesOf({ client, members }: TestReplicaSet, major: number, places: Map<string, Place>): MakePlace {
+function placesOf({ client, members }: TestReplicaSet, major: number): MakePlace {
   const primary = members[0]?.address ?? { port: 0 };
-  return (name, isLong) => {
-    const place = new Place({ client, primary, name, major, isLong });
-    places.set(name, place);
-    return place;
-  };
+  return (name, isLong) => new Place({ client, primary, name, major, isLong });
 }
 
 function stepsOf(scenario: Scenario, make: MakePlace): Step[] {
