@@ -9,8 +9,9 @@ import { MOMENTS, Place, type Moment, type Scenario } from './scenario.ts';
 export interface Outcome {
   /** What differs, or could not be compared, in the databases of a scenario; '' is all that belongs to none. */
   readonly of: ReadonlyMap<string, readonly string[]>;
-  /** Kinds of entries that the source wrote: `i`, `c create`, `u $v:2` and so on. */
+  /** Kinds of entries that the source wrote: operations, commands, forms of updates and of transactions. */
   readonly kinds: ReadonlySet<string>;
+  readonly major: number;
 }
 
 interface Step {
@@ -73,7 +74,7 @@ export async function runScenarios(
   if (process.env['B_DEBUG']) console.error('await path.restartHead', Math.round(performance.now() - begin));
   await take('restarted');
   const report = await path.prove();
-  return { of: byScenario(report, failures, able), kinds: await kindsOf(source) };
+  return { of: byScenario(report, failures, able), kinds: await kindsOf(source), major };
 }
 
 type MakePlace = (name: string, isLong: boolean) => Place;
@@ -136,33 +137,30 @@ function byScenario(
   return found;
 }
 
+interface Entry {
+  readonly op: string;
+  readonly command?: string;
+  readonly o?: { readonly $v?: number; readonly partialTxn?: true; readonly prepare?: true };
+  readonly needsRetryImage?: string;
+}
+
 async function kindsOf({ client }: TestReplicaSet): Promise<Set<string>> {
+  const fields = { $map: { input: { $objectToArray: '$o' }, in: '$$this.k' } };
+  const kept = { op: 1, 'o.$v': 1, 'o.partialTxn': 1, 'o.prepare': 1, needsRetryImage: 1, command: { $first: fields } };
   const kinds = new Set<string>();
-  const projection = {
-    op: 1,
-    'o.$v': 1,
-    'o.partialTxn': 1,
-    'o.prepare': 1,
-    needsRetryImage: 1,
-    first: { $first: { $objectToArray: '$o' } },
-  };
-  const entries = client
-    .db('local')
-    .collection('oplog.rs')
-    .aggregate([{ $project: projection }]);
-  for await (const { op, o, first, needsRetryImage } of entries) {
-    const name =
-      op === 'c'
-        ? `c ${first?.k}`
-        : op === 'u'
-          ? `u ${o?.$v === undefined ? 'replacement' : `$v:${o.$v}`}`
-          : String(op);
-    kinds.add(name);
-    if (o?.partialTxn) kinds.add('partialTxn');
-    if (o?.prepare) kinds.add('prepare');
-    if (needsRetryImage) kinds.add('needsRetryImage');
-  }
+  const oplog = client.db('local').collection('oplog.rs');
+  for await (const entry of oplog.aggregate<Entry>([{ $project: kept }])) for (const kind of kindsIn(entry)) kinds.add(kind);
   return kinds;
+}
+
+function kindsIn({ op, command = '', o = {}, needsRetryImage }: Entry): string[] {
+  const { $v, partialTxn, prepare } = o;
+  return [
+    op === 'c' ? command : op === 'u' ? ($v === undefined ? 'replacement' : `$v:${$v}`) : op,
+    ...(partialTxn ? ['partialTxn'] : []),
+    ...(prepare ? ['prepare'] : []),
+    ...(needsRetryImage ? ['needsRetryImage'] : []),
+  ];
 }
 
 /** What a step on the source may take, in milliseconds: one that waits for another for ever is told by its name. */
