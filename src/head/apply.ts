@@ -20,7 +20,7 @@ import { bytesOf, fitsOneBatch, OpBatch, type BatchOp, type OpTarget } from './b
 import type { HeadCollection } from './catalog.ts';
 import { applyCommand } from './ddl.ts';
 import { documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
-import { anew, exactly, hasZeroTimestamp, isStoredAsGiven, OTHER_ID } from './exact.ts';
+import { anew, exactly, hasZeroTimestamp, isStoredAsGiven, NOT_IN_PLACE } from './exact.ts';
 import { refuseFeatureVersion } from './feature-version.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
 import { idDocument, noteMissing, type MissingDocument } from './missing.ts';
@@ -33,6 +33,8 @@ import { operationsKind, TransactionBuffer } from './transactions.ts';
 
 const DUPLICATE_KEY = 11000;
 const NAMESPACE_NOT_FOUND = 26;
+/** "cannot remove from a capped collection", up to 4.4. */
+const NOT_FROM_CAPPED = 10089;
 /** "applyOps had one or more errors": each failed operation is in `results`, and all were tried. */
 const SOME_FAILED = 8;
 /** What it is when all or nothing was wanted. */
@@ -407,9 +409,9 @@ export class Applier {
   }
 
   /**
-   * An operation on a document in whose place another one is, of an `_id` that the collation of the collection does not
-   * tell from it: one of the past or of the future, which a later entry takes away or puts there again. True when the
-   * operation is done, or has no effect.
+   * An operation on a document in whose place there is one of the past or of the future that cannot be changed to it (see
+   * NOT_IN_PLACE): a later entry takes that one away, or puts it there again. True when the operation is done, or has no
+   * effect.
    */
   async #inPlaceOfAnother(op: BatchOp): Promise<boolean> {
     const { entry } = op;
@@ -417,15 +419,16 @@ export class Applier {
     if (entry.op !== 'i') return false;
     for (const one of anew(entry)) {
       const reply = await this.#alone({ ...op, entry: one });
-      this.#head.refuseTrouble(reply);
-      if (!reply.ok) return false;
+      if (!isTooLarge(reply)) this.#head.refuseTrouble(reply);
+      // A 4.4 takes nothing out of a capped collection. That document is one of the future, which is inserted again.
+      if (!reply.ok) return reply.code === NOT_FROM_CAPPED;
     }
     return true;
   }
 
   /** Puts off the indexes that refuse a document, or take too much of the cache with it, and applies the operation again. */
   async #retried(op: BatchOp, first: Reply): Promise<void> {
-    if (OTHER_ID.has(first.code) && (await this.#inPlaceOfAnother(op))) return;
+    if (NOT_IN_PLACE.has(first.code) && (await this.#inPlaceOfAnother(op))) return;
     let reply = first;
     for (const which of [isUnique, () => true]) {
       if (which === isUnique && reply.code !== DUPLICATE_KEY) continue;

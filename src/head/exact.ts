@@ -40,11 +40,11 @@ export function exactly(entry: OplogEntry): OplogEntry[] {
 }
 
 /**
- * What a server answers to a document that is to take the place of one whose `_id` has other bytes: one that a collation
- * does not tell from it. 13596 is what in-place updates answer (tried on 4.4.2, 5.0.32, 6.0.5). Both are there only while
- * data of different times is brought together.
+ * What a server answers to a document that cannot take the place of the one that is there: one whose `_id` a collation
+ * does not tell from it (ImmutableField, 13596; tried on 4.4.2, 5.0.32, 6.0.5), or one of another size in a capped
+ * collection (10003). Both are there only while data of different times is brought together.
  */
-export const OTHER_ID: ReadonlySet<number> = new Set([66, 13596]);
+export const NOT_IN_PLACE: ReadonlySet<number> = new Set([66, 13596, 10003]);
 
 /** The insert `entry` behind a delete of the document that has its `_id`, or one that a collation takes for it. */
 export function anew(entry: OplogEntry): OplogEntry[] {

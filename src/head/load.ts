@@ -13,7 +13,7 @@ import {
 } from './bytes.ts';
 import { namespaceOf, type HeadCollection } from './catalog.ts';
 import { documentEntry } from './entry.ts';
-import { anew, exactly, isStoredAsGiven, OTHER_ID } from './exact.ts';
+import { anew, exactly, isStoredAsGiven, NOT_IN_PLACE } from './exact.ts';
 import { indexName, isSecondary } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
 import { succeeded } from './socket.ts';
@@ -196,7 +196,7 @@ async function applyDocuments(
   const batch = new OpBatch();
   const send = async (): Promise<void> => {
     const reply = await head.socket.send(batch.message({ atomic: false }));
-    if (OTHER_ID.has(reply.code) && operations !== anew) {
+    if (NOT_IN_PLACE.has(reply.code) && operations !== anew) {
       const again = batch.ops.filter(({ entry }) => entry.op === 'i').map(({ entry }) => entry.buffer);
       batch.clear();
       return applyDocuments(head, target, again, anew);
