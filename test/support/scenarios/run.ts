@@ -46,32 +46,23 @@ export async function runScenarios(
   const failures: string[] = [];
   const take = async (moment: 'before' | Moment): Promise<void> => {
     for (const { scenario, run } of steps.filter(({ at }) => at === moment)) {
-      const began = performance.now();
       try {
         await within(run());
-        if (process.env['B_DEBUG'] && performance.now() - began > 300)
-          console.error(scenario.key, moment, Math.round(performance.now() - began));
       } catch (error) {
         // The others are to be looked at nevertheless.
         failures.push(`${scenario.key}__${moment}: it could not be done: ${String(error)}`);
         tell(failures.at(-1) ?? '');
-        if (process.env['B_DEBUG']) console.error(failures.at(-1)?.slice(0, 300));
       }
     }
-    if (process.env['B_DEBUG']) console.error(moment, Math.round(performance.now() - begin));
     tell(`${moment}: ${Math.round(performance.now() - begin)} ms so far`);
   };
   await take('before');
   await using path = await DataPath.open({ source: source.uri, mongod: binary, slicesInFlight: 4 });
   await path.initialSync(take);
-  if (process.env['B_DEBUG']) console.error('await path.initialSync', Math.round(performance.now() - begin));
   await take('routine');
   await writeToAll(source);
-  if (process.env['B_DEBUG']) console.error('await writeToAll', Math.round(performance.now() - begin));
   await path.applyUntil(await path.newest());
-  if (process.env['B_DEBUG']) console.error('await path.applyUntil', Math.round(performance.now() - begin));
   await path.restartHead();
-  if (process.env['B_DEBUG']) console.error('await path.restartHead', Math.round(performance.now() - begin));
   await take('restarted');
   const report = await path.prove();
   return { of: byScenario(report, failures, able), kinds: await kindsOf(source), major };
@@ -149,7 +140,8 @@ async function kindsOf({ client }: TestReplicaSet): Promise<Set<string>> {
   const kept = { op: 1, 'o.$v': 1, 'o.partialTxn': 1, 'o.prepare': 1, needsRetryImage: 1, command: { $first: fields } };
   const kinds = new Set<string>();
   const oplog = client.db('local').collection('oplog.rs');
-  for await (const entry of oplog.aggregate<Entry>([{ $project: kept }])) for (const kind of kindsIn(entry)) kinds.add(kind);
+  for await (const entry of oplog.aggregate<Entry>([{ $project: kept }]))
+    for (const kind of kindsIn(entry)) kinds.add(kind);
   return kinds;
 }
 
