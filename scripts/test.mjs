@@ -10,12 +10,13 @@ const CONCURRENCY = 2;
 const TIMEOUT = 20 * 60_000;
 
 /** The tests that run servers of other versions, which take a while to download. */
-const OF_OTHER_VERSIONS = 'versions.test.ts';
+const OF_OTHER_VERSIONS = ['versions.test.ts', 'fidelity.test.ts'];
 
 await main(async () => {
   const args = process.argv.slice(2);
   const named = args.filter((arg) => arg.endsWith('.ts'));
-  const needsMongods = named.length === 0 || named.some((file) => file.endsWith(OF_OTHER_VERSIONS));
+  const needsMongods =
+    named.length === 0 || named.some((file) => OF_OTHER_VERSIONS.some((name) => file.endsWith(name)));
   const node = await prepare(['binaries', ...(needsMongods ? ['mongods'] : [])]);
   const files = named.length > 0 ? [] : ['test/**/*.test.ts'];
   const env = { ...ownEnvironment(), LIFEBOAT_RUN_SOURCES: '1' };

@@ -20,7 +20,8 @@ import { bytesOf, fitsOneBatch, OpBatch, type BatchOp, type OpTarget } from './b
 import type { HeadCollection } from './catalog.ts';
 import { applyCommand } from './ddl.ts';
 import { documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
-import { exactly, hasZeroTimestamp, isStoredAsGiven } from './exact.ts';
+import { anew, exactly, hasZeroTimestamp, isStoredAsGiven, NOT_IN_PLACE } from './exact.ts';
+import { refuseFeatureVersion } from './feature-version.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
 import { idDocument, noteMissing, type MissingDocument } from './missing.ts';
 import { actionFor } from './oplog-table.ts';
@@ -32,17 +33,22 @@ import { operationsKind, TransactionBuffer } from './transactions.ts';
 
 const DUPLICATE_KEY = 11000;
 const NAMESPACE_NOT_FOUND = 26;
+/** "cannot remove from a capped collection", up to 4.4. */
+const NOT_FROM_CAPPED = 10089;
 /** "applyOps had one or more errors": each failed operation is in `results`, and all were tried. */
 const SOME_FAILED = 8;
 /** What it is when all or nothing was wanted. */
 const UPDATE_OPERATION_FAILED = 218;
+
+/** Operations in their order, of one entry at a time: not all of them need be in memory. */
+type OperationGroups = Iterable<readonly OplogEntry[]> | AsyncIterable<readonly OplogEntry[]>;
 
 /** Of an operation on a collection that is no part of the backup, or that is not there and need not be. */
 const PASSED_OVER = Symbol('passed over');
 
 export class Applier {
   readonly #head: OpenHead;
-  readonly #transactions = new TransactionBuffer();
+  readonly #transactions: TransactionBuffer;
   /** What is being put together, and what the head is working on. */
   #batch = new OpBatch();
   #spare = new OpBatch();
@@ -57,9 +63,16 @@ export class Applier {
   /** Of the run at hand. */
   #signal = NEVER;
 
-  constructor(head: OpenHead) {
+  /** @param folder where transactions wait that are too large for memory */
+  constructor(head: OpenHead, folder: string) {
     refuseDiverged(head.record);
     this.#head = head;
+    this.#transactions = new TransactionBuffer(folder);
+  }
+
+  /** Lets go of what it holds; it applies nothing any more. */
+  close(): void {
+    this.#transactions.close();
   }
 
   /** Where the head stands, after what is applied by now. */
@@ -96,7 +109,7 @@ export class Applier {
         const position = positionOf(entry);
         if (until && !reached(until, position)) break;
         if (reached(this.position.appliedThrough, position)) {
-          this.#remember(entry);
+          await this.#remember(entry);
           continue;
         }
         if (this.#mustBecomeConsistent(position)) await this.#becomeConsistent();
@@ -142,10 +155,10 @@ export class Applier {
   }
 
   /** Takes note of an entry that is applied already. */
-  #remember(entry: OplogEntry): void {
+  async #remember(entry: OplogEntry): Promise<void> {
     const action = actionFor(entry);
     const kind = action === 'operations' ? operationsKind(entry) : undefined;
-    if (kind === 'partial' || kind === 'prepare') this.#transactions.add(entry);
+    if (kind === 'partial' || kind === 'prepare') await this.#transactions.add(entry);
     else if (kind === 'last' || action === 'commit') this.#transactions.forget(entry);
     else if (action === 'abort') this.#transactions.abort(entry);
   }
@@ -153,17 +166,17 @@ export class Applier {
   #handle(entry: OplogEntry): Promise<void> | undefined {
     switch (actionFor(entry)) {
       case 'crud':
-        return this.#isExactWhole(entry) ? this.#add([entry], entry) : this.#marked([entry], entry);
+        return this.#isExactWhole(entry) ? this.#add([entry], entry) : this.#marked([[entry]], entry);
       case 'operations':
         return this.#operations(entry);
       case 'commit':
-        return this.#unit(this.#transactions.commit(entry), entry);
+        return this.#transaction(entry);
       case 'abort':
         this.#transactions.abort(entry);
         return undefined;
       case 'command':
       case 'index':
-        return this.#marked([entry], entry);
+        return this.#marked([[entry]], entry);
       case 'ignore':
       case 'stop':
         return undefined;
@@ -174,13 +187,18 @@ export class Applier {
     switch (operationsKind(entry)) {
       case 'partial':
       case 'prepare':
-        this.#transactions.add(entry);
-        return undefined;
+        return this.#transactions.add(entry);
       case 'last':
-        return this.#unit(this.#transactions.commit(entry), entry);
+        return this.#transaction(entry);
       case 'plain':
         return this.#unit(innerOperations(entry), entry);
     }
+  }
+
+  /** The transaction that an entry commits. */
+  #transaction(entry: OplogEntry): Promise<void> | undefined {
+    const committed = this.#transactions.commit(entry);
+    return 'groups' in committed ? this.#marked(committed.groups, entry) : this.#unit(committed.operations, entry);
   }
 
   /** Operations that are applied all together. */
@@ -188,7 +206,7 @@ export class Applier {
     const flat = operations.flatMap((one) => this.#unrolled(one, at));
     const bytes = flat.reduce((sum, one) => sum + bytesOf(one), 0);
     const areExact = flat.every((one) => actionFor(one, at) === 'crud' && this.#isExactWhole(one));
-    return areExact && fitsOneBatch(flat.length, bytes) ? this.#add(flat, at, bytes) : this.#marked(flat, at);
+    return areExact && fitsOneBatch(flat.length, bytes) ? this.#add(flat, at, bytes) : this.#marked([flat], at);
   }
 
   #unrolled(operation: OplogEntry, at: OplogEntry): OplogEntry[] {
@@ -218,7 +236,7 @@ export class Applier {
       return this.#flush().then(() => this.#add(operations, at, size));
     }
     for (const entry of operations) {
-      const target = this.#targetOf(entry);
+      const target = this.#targetOf(entry, at);
       if (target === undefined) return this.#noSuchCollection(entry, at);
       if (target !== PASSED_OVER) this.#batch.add({ entry, at, target });
     }
@@ -228,11 +246,14 @@ export class Applier {
   }
 
   /** What an operation is applied to: the collection of its UUID, under the name it has on the head. */
-  #targetOf(entry: OplogEntry): OpTarget | typeof PASSED_OVER | undefined {
+  #targetOf(entry: OplogEntry, at: OplogEntry): OpTarget | typeof PASSED_OVER | undefined {
     const known = this.#head.catalog.get(entry.ui);
     if (known && !EMPTY_ON_HEAD.has(known.db)) return this.#isHiddenView(entry, known) ? PASSED_OVER : known;
     // This collection is on every server from the start, with a UUID of its own.
-    if (entry.ns === VERSION_TARGET.ns) return VERSION_TARGET;
+    if (entry.ns === VERSION_TARGET.ns) {
+      refuseFeatureVersion(entry, at);
+      return VERSION_TARGET;
+    }
     const { db, collection } = splitNamespace(entry.ns);
     const rule = namespaceRule(db, collection);
     if (rule === 'skip' || rule === 'empty') return PASSED_OVER;
@@ -387,8 +408,27 @@ export class Applier {
     return this.#head.socket.send(single.message({ atomic: false }));
   }
 
+  /**
+   * An operation on a document in whose place there is one of the past or of the future that cannot be changed to it (see
+   * NOT_IN_PLACE): a later entry takes that one away, or puts it there again. True when the operation is done, or has no
+   * effect.
+   */
+  async #inPlaceOfAnother(op: BatchOp): Promise<boolean> {
+    const { entry } = op;
+    if (entry.op === 'u') return !entry.upsert;
+    if (entry.op !== 'i') return false;
+    for (const one of anew(entry)) {
+      const reply = await this.#alone({ ...op, entry: one });
+      if (!isTooLarge(reply)) this.#head.refuseTrouble(reply);
+      // A 4.4 takes nothing out of a capped collection. That document is one of the future, which is inserted again.
+      if (!reply.ok) return reply.code === NOT_FROM_CAPPED;
+    }
+    return true;
+  }
+
   /** Puts off the indexes that refuse a document, or take too much of the cache with it, and applies the operation again. */
   async #retried(op: BatchOp, first: Reply): Promise<void> {
+    if (NOT_IN_PLACE.has(first.code) && (await this.#inPlaceOfAnother(op))) return;
     let reply = first;
     for (const which of [isUnique, () => true]) {
       if (which === isUnique && reply.code !== DUPLICATE_KEY) continue;
@@ -445,7 +485,7 @@ export class Applier {
   }
 
   /** Applies operations one after the other, behind a mark: a crash in between is found out. */
-  async #marked(operations: readonly OplogEntry[], at: OplogEntry): Promise<void> {
+  async #marked(groups: OperationGroups, at: OplogEntry): Promise<void> {
     await this.#settle();
     const head = this.#head;
     const { inconsistentUntil } = this.position;
@@ -457,17 +497,19 @@ export class Applier {
       else await this.#sendStrict(batch);
       batch.clear();
     };
-    for (const entry of operations.flatMap(exactly)) {
-      if (actionFor(entry, at) !== 'crud') {
-        await send();
-        await applyCommand(head, entry, at, tolerant, this.#signal);
-        continue;
+    for await (const group of groups) {
+      for (const entry of group.flatMap((one) => this.#unrolled(one, at)).flatMap(exactly)) {
+        if (actionFor(entry, at) !== 'crud') {
+          await send();
+          await applyCommand(head, entry, at, tolerant, this.#signal);
+          continue;
+        }
+        const target = this.#targetOf(entry, at);
+        if (target === PASSED_OVER) continue;
+        if (target === undefined) return this.#noSuchCollection(entry, at);
+        if (!batch.fits(1, bytesOf(entry))) await send();
+        batch.add({ entry, at, target });
       }
-      const target = this.#targetOf(entry);
-      if (target === PASSED_OVER) continue;
-      if (target === undefined) return this.#noSuchCollection(entry, at);
-      if (!batch.fits(1, bytesOf(entry))) await send();
-      batch.add({ entry, at, target });
     }
     await send();
     const record = this.#recordAt(at, this.#transactions.oldest);

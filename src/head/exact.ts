@@ -36,7 +36,18 @@ export function hasZeroTimestamp(buffer: Buffer, offset: number): boolean {
  * another is changed as by `insert`, what is new is not.
  */
 export function exactly(entry: OplogEntry): OplogEntry[] {
-  if (entry.op !== 'i' || isStoredAsGiven(entry.buffer, entry.oStart)) return [entry];
+  return entry.op !== 'i' || isStoredAsGiven(entry.buffer, entry.oStart) ? [entry] : anew(entry);
+}
+
+/**
+ * What a server answers to a document that cannot take the place of the one that is there: one whose `_id` a collation
+ * does not tell from it (ImmutableField, 13596; tried on 4.4.2, 5.0.32, 6.0.5), or one of another size in a capped
+ * collection (10003). Both are there only while data of different times is brought together.
+ */
+export const NOT_IN_PLACE: ReadonlySet<number> = new Set([66, 13596, 10003]);
+
+/** The insert `entry` behind a delete of the document that has its `_id`, or one that a collation takes for it. */
+export function anew(entry: OplogEntry): OplogEntry[] {
   const id = findElement(entry.buffer, '_id', entry.oStart);
   if (!id) return [entry];
   const buffer = document(elementBytes(entry.buffer, id));

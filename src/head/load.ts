@@ -14,7 +14,7 @@ import {
 import { namespaceOf, type HeadCollection } from './catalog.ts';
 import type { HeadConnection } from './connections.ts';
 import { documentEntry } from './entry.ts';
-import { exactly, isStoredAsGiven } from './exact.ts';
+import { anew, exactly, isStoredAsGiven, NOT_IN_PLACE } from './exact.ts';
 import { indexName, isSecondary } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
 import { succeeded } from './socket.ts';
@@ -192,21 +192,27 @@ async function insertDocuments(
 const ROOM = 4_096;
 
 async function applyDocuments(
-  { head, socket }: HeadConnection,
+  on: HeadConnection,
   target: OpTarget,
   documents: readonly Buffer[],
+  operations = exactly,
 ): Promise<void> {
   if (documents.length === 0) return;
   const batch = new OpBatch();
   const send = async (): Promise<void> => {
-    const reply = await socket.send(batch.message({ atomic: false }));
-    head.refuseTrouble(reply);
+    const reply = await on.socket.send(batch.message({ atomic: false }));
+    if (NOT_IN_PLACE.has(reply.code) && operations !== anew) {
+      const again = batch.ops.filter(({ entry }) => entry.op === 'i').map(({ entry }) => entry.buffer);
+      batch.clear();
+      return applyDocuments(on, target, again, anew);
+    }
+    on.head.refuseTrouble(reply);
     succeeded(reply, `loading ${'db' in target ? namespaceOf(target) : target.ns}`);
     batch.clear();
   };
   for (const one of documents) {
     if (!batch.isEmpty && !batch.fits(2, one.length + ROOM)) await send();
-    for (const entry of exactly(documentEntry('i', one))) batch.add({ entry, at: entry, target });
+    for (const entry of operations(documentEntry('i', one))) batch.add({ entry, at: entry, target });
   }
   await send();
 }

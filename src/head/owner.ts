@@ -230,6 +230,7 @@ export class HeadOwner implements AsyncDisposable {
   }
 
   async #kill(): Promise<void> {
+    this.#dropApplier();
     const mongod = this.#mongod;
     this.#mongod = undefined;
     this.#head = undefined;
@@ -254,7 +255,7 @@ export class HeadOwner implements AsyncDisposable {
         return await work(head);
       } catch (error) {
         // What it had in hand is gone with it. The open transactions of an applier that it left alone are not.
-        if (purpose === 'apply' || this.#appliersGiven > given) this.#applier = undefined;
+        if (purpose === 'apply' || this.#appliersGiven > given) this.#dropApplier();
         refuse();
         throw await diskFullOr(this.#directory, error);
       } finally {
@@ -265,8 +266,16 @@ export class HeadOwner implements AsyncDisposable {
 
   #applierOf(head: OpenHead): Applier {
     this.#appliersGiven += 1;
-    if (this.#applier?.head !== head) this.#applier = { head, applier: new Applier(head) };
+    if (this.#applier?.head !== head) {
+      this.#dropApplier();
+      this.#applier = { head, applier: new Applier(head, this.#directory.root) };
+    }
     return this.#applier.applier;
+  }
+
+  #dropApplier(): void {
+    this.#applier?.applier.close();
+    this.#applier = undefined;
   }
 
   /** What differs from its source, or is gone, is nothing to wait for and nothing to take a snapshot of. */
@@ -310,7 +319,6 @@ export class HeadOwner implements AsyncDisposable {
     if (this.#head && !this.#head.socket.lost) return this.#head;
     // What was sent over it may still be running.
     await this.#kill();
-    this.#applier = undefined;
     const record = await this.#start();
     const { socket } = this.#mongod ?? {};
     if (!socket) throw new LifeboatError('HeadLost', 'the head ended while it was opened');
@@ -360,6 +368,7 @@ export class HeadOwner implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
+    this.#dropApplier();
     const mongod = this.#mongod;
     this.#mongod = undefined;
     this.#head = undefined;

@@ -160,6 +160,12 @@ const kinds = {
     retryable: true,
     fix: 'It is tried again; see that the replica set has a primary and a majority of its members.',
   },
+  FeatureVersionChanged: {
+    code: 'LB2017',
+    owner: 'operator',
+    retryable: false,
+    fix: 'The feature compatibility version of the source was changed, and a head is made under one. Run `lifeboat backup resync NAME` once setFeatureCompatibilityVersion has ended; snapshots that were taken before stay good.',
+  },
   AccessLapsed: {
     code: 'LB2020',
     owner: 'operator',

@@ -9,8 +9,8 @@ import { requireRecordedSet, type PinnedMember, type Source } from '../source/co
 import { listSource, type ListedCollection, type Listing } from '../source/listing.ts';
 import { confirmPosition, lastWrite, settledPosition } from '../source/positions.ts';
 import type { Stores } from '../stores/connect.ts';
-import { readMember, type MemberFence } from '../stores/members.ts';
-import type { SyncCollectionRecord, SyncPlan } from '../stores/records.ts';
+import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
+import type { MemberRecord, SyncCollectionRecord, SyncPlan } from '../stores/records.ts';
 import { saveListing, type SyncListing } from '../syncstore/collections.ts';
 import { planListed, savePlan } from '../syncstore/plan.ts';
 import type { StepContext } from './context.ts';
@@ -25,23 +25,43 @@ export interface BeginSyncParts {
 const LISTING_ATTEMPTS = 5;
 
 /**
- * Chooses beginFetching and beginApplying, then lists collections and views. The plan is saved before the listing, so
- * that twins list under one plan; a plan that is there is kept, and a listing that is whole is not made again.
+ * Chooses beginFetching and beginApplying, and saves them before anything is listed, so that twins list under one plan; a
+ * plan that is there is kept.
+ * @throws LifeboatError as beginSync
+ */
+export async function planSync(ctx: StepContext, parts: BeginSyncParts): Promise<SyncPlan> {
+  return withPinned(ctx, parts, (pinned, record) => savedPlan(ctx, parts, pinned, record));
+}
+
+/**
+ * Chooses the optimes (see planSync), then lists collections and views. A listing that is whole is not made again.
  * @throws LifeboatError `WrongReplicaSet`, `NotAuthorized`, `FenceLost`; `SourceUnavailable`, `SourceNotReady`,
  *   `StoreUnavailable` (retryable); the signal's reason when it is aborted, and then running it again goes on
  */
-export async function beginSync(ctx: StepContext, { stores, source, fence }: BeginSyncParts): Promise<SyncPlan> {
-  const member = await readMember(stores, fence);
-  requireRecordedSet(source, member.source);
-  if (member.sync && member.sync.stage !== 'list') return member.sync;
-  const pinned = await source.pinned();
-  try {
-    const plan = member.sync ?? (await savePlan(stores, fence, await choosePlan(pinned, ctx.signal)));
+export async function beginSync(ctx: StepContext, parts: BeginSyncParts): Promise<SyncPlan> {
+  const { stores, fence } = parts;
+  return withPinned(ctx, parts, async (pinned, record) => {
+    const plan = await savedPlan(ctx, parts, pinned, record);
     const listing = await durableListing(pinned.client, ctx.signal);
     await saveListing(stores, fence.incarnation, recordsOf(fence.incarnation, listing));
     const { collections, views } = listing;
     ctx.logger.info({ collections: collections.length, views: views.length }, 'listed the source');
-    return await planListed(stores, fence, plan);
+    return planListed(stores, fence, plan);
+  });
+}
+
+/** Runs `work` with a member of the source, unless the listing is whole already. */
+async function withPinned(
+  ctx: StepContext,
+  { stores, source, fence }: BeginSyncParts,
+  work: (pinned: PinnedMember, record: MemberRecord) => Promise<SyncPlan>,
+): Promise<SyncPlan> {
+  const record = await readMember(stores, fence);
+  requireRecordedSet(source, record.source);
+  if (record.sync && record.sync.stage !== 'list') return record.sync;
+  const pinned = await source.pinned();
+  try {
+    return await work(pinned, record);
   } catch (error) {
     ctx.signal.throwIfAborted();
     throw castDriverError(error, 'source', `beginning the initial sync of ${source.name}`);
@@ -50,8 +70,50 @@ export async function beginSync(ctx: StepContext, { stores, source, fence }: Beg
   }
 }
 
+async function savedPlan(
+  ctx: StepContext,
+  { stores, source, fence }: BeginSyncParts,
+  { client, host }: PinnedMember,
+  record: MemberRecord,
+): Promise<SyncPlan> {
+  if (record.sync) return record.sync;
+  const plan = await choosePlan({ client, host }, ctx.signal);
+  const found = await featureVersion(client, plan, ctx.signal);
+  // Every later change is an entry that stops the head.
+  if (found === undefined) {
+    throw new LifeboatError('SourceNotReady', `${source.name} is changing its feature compatibility version`);
+  }
+  if (found !== record.source.featureCompatibilityVersion) {
+    await updateMember(stores, fence, { source: { ...record.source, featureCompatibilityVersion: found } });
+  }
+  return savePlan(stores, fence, plan);
+}
+
+interface FeatureVersion {
+  readonly version: string;
+  readonly targetVersion?: string;
+}
+
+/** The version at the begin of the plan or since; undefined while the source goes from one to another. */
+async function featureVersion(
+  client: MongoClient,
+  { beginApplying }: SyncPlan,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const command = {
+    find: 'system.version',
+    filter: { _id: 'featureCompatibilityVersion' },
+    limit: 1,
+    singleBatch: true,
+    readConcern: { level: 'majority', afterClusterTime: beginApplying.ts },
+  };
+  const { cursor } = await run<FirstBatch<FeatureVersion>>(client.db('admin'), command, { signal });
+  const [found] = cursor.firstBatch;
+  return found?.targetVersion === undefined ? found?.version : undefined;
+}
+
 /** The order is the server's own (initial_syncer.cpp): only so no open transaction falls between the two optimes. */
-async function choosePlan(member: PinnedMember, signal: AbortSignal): Promise<SyncPlan> {
+async function choosePlan(member: Pick<PinnedMember, 'client' | 'host'>, signal: AbortSignal): Promise<SyncPlan> {
   const { client } = member;
   const first = await settledPosition(client, signal);
   const oldest = await oldestOpenTransaction(client, first, signal);

@@ -80,6 +80,7 @@ const RESYNC_NEEDED: ReadonlySet<string> = new Set(
       'IndexBuildFailed',
       'ValidationFailed',
       'IndexFormRefused',
+      'FeatureVersionChanged',
     ] satisfies ErrorName[]
   ).map((name) => errorKind(name).code),
 );

@@ -10,29 +10,33 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MongoClient, ObjectId } from 'mongodb';
 import { pino } from 'pino';
 import { findBinary } from '../../src/embedded/binaries.ts';
-import { HeadOwner } from '../../src/head/owner.ts';
+import { beginSeed, endSeed, headDirectory, takeDirectory } from '../../src/head/directory.ts';
+import { HeadOwner, type HeadOptions } from '../../src/head/owner.ts';
 import { fromStoredPosition, fromTimestamp } from '../../src/mongo/positions.ts';
 import { mongodOn } from '../../src/mongod/process.ts';
 import { Arrivals } from '../../src/stores/arrivals.ts';
 import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
 import { isLifeboatError } from '../../src/shared/errors.ts';
-import type { HeadPosition } from '../../src/shared/messages.ts';
-import { samePosition, type Position } from '../../src/shared/optime.ts';
+import type { HeadPosition, SnapshotSummary } from '../../src/shared/messages.ts';
+import { samePosition, ZERO_OPTIME, type Position } from '../../src/shared/optime.ts';
 import { openSource, type Source } from '../../src/source/connect.ts';
 import type { ReadLimit } from '../../src/source/read-pace.ts';
 import { applyEntries } from '../../src/steps/apply-entries.ts';
-import { beginSync } from '../../src/steps/begin-sync.ts';
+import { beginSync, planSync } from '../../src/steps/begin-sync.ts';
 import { buildHead } from '../../src/steps/build-head.ts';
 import type { StepContext } from '../../src/steps/context.ts';
 import { copySource } from '../../src/steps/copy-source.ts';
 import { finishSync } from '../../src/steps/finish-sync.ts';
+import { seedHead, type Fillable } from '../../src/steps/seed-head.ts';
 import { tailOplog } from '../../src/steps/tail-oplog.ts';
+import { takeSnapshot } from '../../src/steps/take-snapshot.ts';
 import { validateHead } from '../../src/steps/validate-head.ts';
 import { FreshSlices } from '../../src/syncstore/fresh-slices.ts';
 import { createMember, fenceOf } from '../../src/stores/claims.ts';
 import { openStores, type Stores } from '../../src/stores/connect.ts';
 import { readMember, type MemberFence } from '../../src/stores/members.ts';
 import type { ValidationRecord } from '../../src/stores/records.ts';
+import { copyEach } from './copy-each.ts';
 import { testFolder, type TestFolder } from './folders.ts';
 import type { Random } from './random.ts';
 import { startReplicaSet, type TestReplicaSet } from './replica-set.ts';
@@ -66,6 +70,9 @@ export interface DataPathOptions {
   readonly readLimit?: ReadLimit;
 }
 
+/** Moments of an initial sync; see DataPath.initialSync. */
+export type SyncMoment = 'planned' | 'listed' | 'sliced' | 'copied';
+
 /** How a step was ended before its time, and how often. */
 export interface Disturbed {
   cut: number;
@@ -77,8 +84,9 @@ export class DataPath implements AsyncDisposable {
   readonly disturbed: Disturbed = { cut: 0, twins: 0, kills: 0 };
   readonly stores: Stores;
   readonly fence: MemberFence;
-  readonly head: HeadOwner;
   readonly #options: DataPathOptions;
+  readonly #headOptions: HeadOptions;
+  #head: HeadOwner;
   readonly #source: Source;
   readonly #set: TestReplicaSet;
   readonly #folder: TestFolder;
@@ -96,6 +104,7 @@ export class DataPath implements AsyncDisposable {
     stores: Stores;
     fence: MemberFence;
     head: HeadOwner;
+    headOptions: HeadOptions;
     source: Source;
     set: TestReplicaSet;
     folder: TestFolder;
@@ -104,7 +113,8 @@ export class DataPath implements AsyncDisposable {
     this.#disturb = parts.options.disturb;
     this.stores = parts.stores;
     this.fence = parts.fence;
-    this.head = parts.head;
+    this.#head = parts.head;
+    this.#headOptions = parts.headOptions;
     this.#source = parts.source;
     this.#set = parts.set;
     this.#folder = parts.folder;
@@ -129,30 +139,89 @@ export class DataPath implements AsyncDisposable {
         daemon: 'here',
         phase: 'initial-sync',
       });
-      const head = await HeadOwner.open({
+      const headOptions = {
         identity: { deployment: DEPLOYMENT, member: claim.member, incarnation: claim.incarnation, replicaSetId },
         epoch: claim.epoch,
         dataDir: folder.path,
         binary: options.mongod ?? (await findBinary('mongod')),
         cacheGiB: 0.25,
         logger: pino({ level: process.env['LIFEBOAT_TEST_LOG'] ?? 'silent' }),
-      });
-      return new DataPath({ options, stores, fence: fenceOf(claim), head, source, set, folder });
+      };
+      const head = await HeadOwner.open(headOptions);
+      return new DataPath({ options, stores, fence: fenceOf(claim), head, headOptions, source, set, folder });
     } catch (error) {
       await undo.disposeAsync();
       throw error;
     }
   }
 
-  /** The whole initial sync; the oplog is followed from its begin on until this is disposed of. */
-  async initialSync(): Promise<void> {
+  get head(): HeadOwner {
+    return this.#head;
+  }
+
+  /** Ends the head and opens it anew, as a worker does that was restarted; what it knew of open transactions is gone. */
+  async restartHead(): Promise<void> {
+    await this.#head.close();
+    this.#head = await HeadOwner.open(this.#headOptions);
+  }
+
+  /** A snapshot of the head where it stands. */
+  async snapshot(): Promise<SnapshotSummary> {
+    const { stores, fence, head } = this;
+    const { deployment, member, source } = await readMember(stores, fence);
+    const parts = { stores, fence, head, deployment, member, source, daemon: 'here' };
+    return takeSnapshot(this.#context(), parts, { minimum: ZERO_OPTIME });
+  }
+
+  /** The directory of the head is lost; a head is made from the newest snapshot. */
+  async loseHead(): Promise<void> {
+    await this.#head.destroy();
+    const { identity, epoch, dataDir } = this.#headOptions;
+    const directory = headDirectory(dataDir, identity);
+    const heads: Fillable = {
+      async beginFilling(_stores, _fence, snapshot) {
+        await takeDirectory(directory, identity, epoch);
+        await beginSeed(directory, identity, epoch, snapshot);
+        return directory;
+      },
+      filled: (_stores, _fence, snapshot) => endSeed(directory, identity, epoch, snapshot),
+    };
+    await seedHead(this.#context(), { stores: this.stores, fence: this.fence, heads, daemon: 'here' });
+    this.#head = await HeadOwner.open(this.#headOptions);
+  }
+
+  #context(): StepContext {
+    return { signal: this.#closing.signal, report: () => undefined, logger: this.#logger };
+  }
+
+  /**
+   * The whole initial sync; the oplog is followed from its begin on until this is disposed of.
+   * @param at is waited for at each moment, with nothing under way but the following of the oplog: the optimes are chosen
+   *   and nothing is listed; all is listed and nothing copied; of each collection one slice is copied, or all where one
+   *   reply holds it; all is copied, and there is no stop point yet
+   */
+  async initialSync(at?: (moment: SyncMoment) => Promise<unknown>): Promise<void> {
     const { stores, fence, head } = this;
     const source = this.#source;
+    if (at) {
+      await this.#until(
+        (ctx) => planSync(ctx, { stores, source, fence }),
+        () => true,
+      );
+      await at('planned');
+    }
     await this.#until(
       (ctx) => beginSync(ctx, { stores, source, fence }),
       () => true,
     );
     this.#tailing = this.#tail();
+    if (at) {
+      await at('listed');
+      await copyEach({ stores, source, fence }, 'one slice');
+      await at('sliced');
+      await copyEach({ stores, source, fence }, 'all');
+      await at('copied');
+    }
     this.#killing = this.#killHeads();
     const { sliceBytes, slicesInFlight = 2 } = this.#options;
     // With little patience, so that some of them have to be read back.

@@ -1,0 +1,73 @@
+/** A transaction that is undecided where a snapshot is taken: it is not in it, and comes to what goes on from it. */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { MongoClient, type Timestamp } from 'mongodb';
+import { findBinary } from '../src/embedded/binaries.ts';
+import { startMongod } from '../src/mongod/process.ts';
+import { proveEqual } from '../src/proof/equality.ts';
+import { compareOptimes } from '../src/shared/optime.ts';
+import { restoreDirectory } from '../src/steps/restore-directory.ts';
+import { DataPath } from './support/data-path.ts';
+import { testFolder } from './support/folders.ts';
+import { HandTransaction } from './support/hand-transaction.ts';
+import { freePort, startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
+import { stepContext } from './support/snapshots.ts';
+
+/** One that writes to a document that is there and inserts another, and is prepared. */
+async function prepared({ members }: TestReplicaSet, collection: string): Promise<HandTransaction> {
+  const transaction = await HandTransaction.open(members[0]?.address ?? { port: 0 });
+  await transaction.run('shop', { insert: collection, documents: [{ _id: 'prepared' }] });
+  await transaction.run('shop', { update: collection, updates: [{ q: { _id: 'there' }, u: { $set: { n: 1 } } }] });
+  await transaction.prepare();
+  return transaction;
+}
+
+test('a transaction that is open over a snapshot is not in it, and is in a head that is made from it', async () => {
+  await using folder = await testFolder();
+  await using source = await startReplicaSet({ setParameters: { enableTestCommands: true } });
+  const shop = source.client.db('shop');
+  const collection = (name: string) => shop.collection<{ _id: string }>(name);
+  for (const name of ['a', 'b']) await collection(name).insertOne({ _id: 'there' });
+  await using path = await DataPath.open({ source: source.uri });
+  await path.initialSync();
+  const commits = await prepared(source, 'a');
+  const aborts = await prepared(source, 'b');
+  await collection('c').insertOne({ _id: 'behind them' });
+  await path.applyUntil(await path.newest());
+  const { position } = path.head.state();
+  assert.ok(position && compareOptimes(position.oplogFrom.ts, position.appliedThrough.ts) < 0);
+  const snapshot = await path.snapshot();
+
+  // A source that is asked what it was counts a transaction from its commit timestamp on.
+  const { operationTime } = await shop.command({ insert: 'c', documents: [{ _id: 'behind the snapshot' }] });
+  await commits.commit(operationTime as Timestamp);
+  await aborts.abort();
+
+  const restored = join(folder.path, 'restored');
+  const parts = { stores: path.stores, daemon: 'here', mongodFor: () => findBinary('mongod') };
+  await restoreDirectory(stepContext(), parts, { id: 'open', snapshot: snapshot.id, path: restored });
+  const mongod = await startMongod({
+    binary: await findBinary('mongod'),
+    dbpath: restored,
+    address: { port: await freePort() },
+    cacheGiB: 0.25,
+    logPath: join(folder.path, 'restored.log'),
+  });
+  const client = await MongoClient.connect(mongod.uri);
+  try {
+    const copy = { client };
+    const report = await proveEqual({ source: { client: source.client, at: snapshot.optime }, copy, ids: 5 });
+    assert.deepEqual([report.differences, report.notCompared], [[], []]);
+    assert.equal(await client.db('shop').collection<{ _id: string }>('a').countDocuments({ _id: 'prepared' }), 0);
+  } finally {
+    await client.close();
+    mongod.kill('SIGKILL');
+    await mongod.exited;
+  }
+
+  await path.loseHead();
+  const { differences, notCompared } = await path.prove();
+  assert.deepEqual([differences, notCompared], [[], []]);
+  assert.equal(await collection('a').countDocuments({ _id: 'prepared', n: { $exists: false } }), 1);
+});

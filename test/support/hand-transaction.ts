@@ -1,0 +1,48 @@
+/** A transaction that is driven by hand, as `mongos` drives one: over a session of its own that can also prepare it. */
+import { Long, UUID, type Document, type Timestamp } from 'mongodb';
+import type { MongodAddress } from '../../src/mongod/process.ts';
+import { fields, RawWire, rawDocument } from './raw-wire.ts';
+
+/** Needs a server with test commands. */
+export class HandTransaction implements AsyncDisposable {
+  readonly #wire: RawWire;
+  readonly #session = { lsid: { id: new UUID() }, txnNumber: Long.fromNumber(1), autocommit: false };
+  #begun = false;
+  #prepared: Timestamp | undefined;
+
+  private constructor(wire: RawWire) {
+    this.#wire = wire;
+  }
+
+  static async open(primary: MongodAddress): Promise<HandTransaction> {
+    return new HandTransaction(await RawWire.open(primary));
+  }
+
+  /** A command inside the transaction. */
+  async run(db: string, command: Document): Promise<Document> {
+    const start = this.#begun ? {} : { startTransaction: true };
+    this.#begun = true;
+    return this.#wire.command(rawDocument([fields({ ...command, ...this.#session, ...start, $db: db })]));
+  }
+
+  async prepare(): Promise<void> {
+    const reply = await this.run('admin', { prepareTransaction: 1, writeConcern: { w: 'majority' } });
+    this.#prepared = reply['prepareTimestamp'] as Timestamp;
+  }
+
+  /** @param at when it counts as committed, if it was prepared: not before that, which it is when left out */
+  async commit(at = this.#prepared): Promise<void> {
+    const commitTimestamp = at ? { commitTimestamp: at } : {};
+    await this.run('admin', { commitTransaction: 1, ...commitTimestamp, writeConcern: { w: 'majority' } });
+    await this.#wire[Symbol.asyncDispose]();
+  }
+
+  async abort(): Promise<void> {
+    await this.run('admin', { abortTransaction: 1, writeConcern: { w: 'majority' } });
+    await this.#wire[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#wire[Symbol.asyncDispose]();
+  }
+}
