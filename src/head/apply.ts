@@ -22,8 +22,8 @@ import { applyCommand } from './ddl.ts';
 import { documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
 import { exactly, hasZeroTimestamp, isStoredAsGiven } from './exact.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
+import { KnownEntries } from './known-entries.ts';
 import { idDocument, noteMissing, type MissingDocument } from './missing.ts';
-import { actionFor } from './oplog-table.ts';
 import type { OpenHead } from './open-head.ts';
 import { isTooLarge, refuseUnlessOfTheData } from './replies.ts';
 import type { Reply } from './socket.ts';
@@ -42,6 +42,7 @@ const PASSED_OVER = Symbol('passed over');
 
 export class Applier {
   readonly #head: OpenHead;
+  readonly #known: KnownEntries;
   readonly #transactions = new TransactionBuffer();
   /** What is being put together, and what the head is working on. */
   #batch = new OpBatch();
@@ -60,6 +61,7 @@ export class Applier {
   constructor(head: OpenHead) {
     refuseDiverged(head.record);
     this.#head = head;
+    this.#known = new KnownEntries(head.version);
   }
 
   /** Where the head stands, after what is applied by now. */
@@ -143,7 +145,7 @@ export class Applier {
 
   /** Takes note of an entry that is applied already. */
   #remember(entry: OplogEntry): void {
-    const action = actionFor(entry);
+    const action = this.#known.actionFor(entry);
     const kind = action === 'operations' ? operationsKind(entry) : undefined;
     if (kind === 'partial' || kind === 'prepare') this.#transactions.add(entry);
     else if (kind === 'last' || action === 'commit') this.#transactions.forget(entry);
@@ -151,7 +153,7 @@ export class Applier {
   }
 
   #handle(entry: OplogEntry): Promise<void> | undefined {
-    switch (actionFor(entry)) {
+    switch (this.#known.actionFor(entry)) {
       case 'crud':
         return this.#isExactWhole(entry) ? this.#add([entry], entry) : this.#marked([entry], entry);
       case 'operations':
@@ -174,6 +176,8 @@ export class Applier {
     switch (operationsKind(entry)) {
       case 'partial':
       case 'prepare':
+        // What cannot be applied stops the backup where it stands, not where it commits: entries in between are of others.
+        for (const one of innerOperations(entry)) this.#unrolled(one, entry);
         this.#transactions.add(entry);
         return undefined;
       case 'last':
@@ -187,15 +191,15 @@ export class Applier {
   #unit(operations: readonly OplogEntry[], at: OplogEntry): Promise<void> | undefined {
     const flat = operations.flatMap((one) => this.#unrolled(one, at));
     const bytes = flat.reduce((sum, one) => sum + bytesOf(one), 0);
-    const areExact = flat.every((one) => actionFor(one, at) === 'crud' && this.#isExactWhole(one));
+    const areExact = flat.every((one) => this.#known.actionFor(one, at) === 'crud' && this.#isExactWhole(one));
     return areExact && fitsOneBatch(flat.length, bytes) ? this.#add(flat, at, bytes) : this.#marked(flat, at);
   }
 
   #unrolled(operation: OplogEntry, at: OplogEntry): OplogEntry[] {
-    const action = actionFor(operation, at);
+    const action = this.#known.actionFor(operation, at);
     if (action === 'ignore') return [];
     if (action !== 'operations') return [operation];
-    return innerOperations(operation).flatMap((one) => this.#unrolled(one, at));
+    return innerOperations(operation, at).flatMap((one) => this.#unrolled(one, at));
   }
 
   get #tolerant(): boolean {
@@ -458,7 +462,7 @@ export class Applier {
       batch.clear();
     };
     for (const entry of operations.flatMap(exactly)) {
-      if (actionFor(entry, at) !== 'crud') {
+      if (this.#known.actionFor(entry, at) !== 'crud') {
         await send();
         await applyCommand(head, entry, at, tolerant, this.#signal);
         continue;

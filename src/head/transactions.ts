@@ -73,7 +73,7 @@ export class TransactionBuffer {
   commit(entry: OplogEntry): OplogEntry[] {
     const entries = this.#take(entry);
     if (commandName(entry) === 'applyOps') entries.push(entry);
-    const inner = entries.flatMap(innerOperations);
+    const inner = entries.flatMap((one) => innerOperations(one));
     const last = entries.at(-1);
     const count = last && countOf(last);
     if (!last || (count !== undefined && count !== inner.length)) {
