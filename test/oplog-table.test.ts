@@ -415,3 +415,29 @@ test('an entry of a real oplog that is changed stops the head before it, with no
     await head.close();
   }
 });
+
+for (const alwaysUpsert of [undefined, true, false]) {
+  test(`updates of an applyOps insert what is not there as the source did: alwaysUpsert ${alwaysUpsert}`, async () => {
+    await using source = await startReplicaSet({});
+    const begin = await oldestEntry(source.client);
+    const orders = source.client.db('shop').collection<{ _id: number }>('orders');
+    await orders.insertOne({ _id: 1 });
+    const options = alwaysUpsert === undefined ? {} : { alwaysUpsert };
+    const missing = { op: 'u', ns: NS, o2: { _id: 7 }, o: { _id: 7, new: true } };
+    const there = { op: 'u', ns: NS, o2: { _id: 1 }, o: { _id: 1, changed: true } };
+    const applyOps = alwaysUpsert === false ? [there] : [there, missing];
+    await source.client.db('admin').command({ applyOps, ...options });
+    assert.equal(await orders.countDocuments(), alwaysUpsert === false ? 1 : 2);
+    await using folder = await testFolder();
+    const identity = headIdentity();
+    const head = await openHead(folder.path, identity);
+    try {
+      await beginAt(head, begin);
+      await applyAll(head, await rawEntries(source.client, begin));
+      const { equal, differences } = await proveHead(source.client, folder.path, head, identity);
+      assert.deepEqual([equal, differences], [true, []]);
+    } finally {
+      await head.close();
+    }
+  });
+}

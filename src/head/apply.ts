@@ -43,6 +43,7 @@ const PASSED_OVER = Symbol('passed over');
 export class Applier {
   readonly #head: OpenHead;
   readonly #known: KnownEntries;
+  readonly #upsertsInApplyOps: boolean;
   readonly #transactions = new TransactionBuffer();
   /** What is being put together, and what the head is working on. */
   #batch = new OpBatch();
@@ -62,6 +63,7 @@ export class Applier {
     refuseDiverged(head.record);
     this.#head = head;
     this.#known = new KnownEntries(head.version);
+    this.#upsertsInApplyOps = Number.parseInt(head.version, 10) <= 6;
   }
 
   /** Where the head stands, after what is applied by now. */
@@ -183,8 +185,20 @@ export class Applier {
       case 'last':
         return this.#unit(this.#transactions.commit(entry), entry);
       case 'plain':
-        return this.#unit(innerOperations(entry), entry);
+        return this.#unit(this.#plainOperations(entry, entry), entry);
     }
+  }
+
+  /**
+   * The operations of an `applyOps` that is no transaction. Up to 6.x its updates insert what is not there, unless it says
+   * otherwise; its entry says so once, or not at all (apply_ops.idl, ApplyOps::extractOperationsTo).
+   */
+  #plainOperations(entry: OplogEntry, at: OplogEntry): OplogEntry[] {
+    const operations = innerOperations(entry, at);
+    if (!this.#upsertsInApplyOps) return operations;
+    const option = findElement(entry.buffer, 'alwaysUpsert', entry.oStart);
+    if (option && entry.buffer[option.valueStart] === 0) return operations;
+    return operations.map((one) => (one.op === 'u' ? { ...one, upsert: true } : one));
   }
 
   /** Operations that are applied all together. */
@@ -199,7 +213,7 @@ export class Applier {
     const action = this.#known.actionFor(operation, at);
     if (action === 'ignore') return [];
     if (action !== 'operations') return [operation];
-    return innerOperations(operation, at).flatMap((one) => this.#unrolled(one, at));
+    return this.#plainOperations(operation, at).flatMap((one) => this.#unrolled(one, at));
   }
 
   get #tolerant(): boolean {
