@@ -1,4 +1,4 @@
-/** `npm run docs`: docs/reference/, written anew from the code. */
+/** `npm run docs`: docs/reference/ and docs/oplog-entries.md, written anew from the code. */
 import { prepare } from './lib/prepare.mjs';
 import { main, run } from './lib/project.mjs';
 

@@ -1,4 +1,5 @@
 /** `npm test [-- ARGS]`: every test, or the files and options given, on the sources; ends with the runner's summary. */
+import { readFileSync } from 'node:fs';
 import { ownEnvironment } from './lib/environment.mjs';
 import { prepare } from './lib/prepare.mjs';
 import { main, run } from './lib/project.mjs';
@@ -9,14 +10,13 @@ const CONCURRENCY = 2;
 /** What takes longer hangs, in milliseconds: it fails by its name, and the rest is run. */
 const TIMEOUT = 20 * 60_000;
 
-/** The tests that run servers of other versions, which take a while to download. */
-const OF_OTHER_VERSIONS = ['versions.test.ts', 'fidelity.test.ts'];
+/** What tests import that run servers of other versions, which take a while to download. */
+const OF_OTHER_VERSIONS = 'support/mongods.ts';
 
 await main(async () => {
   const args = process.argv.slice(2);
   const named = args.filter((arg) => arg.endsWith('.ts'));
-  const needsMongods =
-    named.length === 0 || named.some((file) => OF_OTHER_VERSIONS.some((name) => file.endsWith(name)));
+  const needsMongods = named.length === 0 || named.some(asksForMongods);
   const node = await prepare(['binaries', ...(needsMongods ? ['mongods'] : [])]);
   const files = named.length > 0 ? [] : ['test/**/*.test.ts'];
   const env = { ...ownEnvironment(), LIFEBOAT_RUN_SOURCES: '1' };
@@ -24,3 +24,7 @@ await main(async () => {
     env,
   });
 });
+
+function asksForMongods(file) {
+  return readFileSync(file, 'utf8').includes(OF_OTHER_VERSIONS);
+}

@@ -1,16 +1,22 @@
-/** docs/reference/ against the code that it is made from. */
+/** docs/reference/ and the other pages that are made from the code, against it. */
 import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import { documentedKeys } from '../scripts/reference/configuration.ts';
-import { REFERENCE, referencePages } from '../scripts/reference/pages.ts';
+import { otherPages, REFERENCE, referencePages } from '../scripts/reference/pages.ts';
 import { configOf, fileSchema } from '../src/config/schema.ts';
 
 test('the reference is what the code says now: `npm run docs` writes it', async () => {
   const pages = await referencePages();
   for (const [name, text] of pages) assert.equal(await readFile(new URL(name, REFERENCE), 'utf8'), text, name);
   assert.deepEqual((await readdir(REFERENCE)).toSorted(), [...pages.keys()].toSorted());
+});
+
+test('docs/oplog-entries.md is what the table says now: `npm run docs` writes it', async () => {
+  const pages = await otherPages();
+  assert.deepEqual([...pages.keys()], ['../oplog-entries.md']);
+  for (const [name, text] of pages) assert.equal(await readFile(new URL(name, REFERENCE), 'utf8'), text, name);
 });
 
 test('a default that the reference tells is the one that holds', () => {

@@ -65,7 +65,8 @@ function cstringEnd(buffer: Buffer, from: number): number {
   return end;
 }
 
-function valueEnd(buffer: Buffer, type: number, at: number): number {
+/** Where the value of that type at `at` ends. */
+export function valueEnd(buffer: Buffer, type: number, at: number): number {
   switch (type) {
     case BsonType.double:
     case BsonType.date:

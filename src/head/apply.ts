@@ -23,8 +23,8 @@ import { documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry
 import { anew, exactly, hasZeroTimestamp, isStoredAsGiven, NOT_IN_PLACE } from './exact.ts';
 import { refuseFeatureVersion } from './feature-version.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
+import { KnownEntries } from './known-entries.ts';
 import { idDocument, noteMissing, type MissingDocument } from './missing.ts';
-import { actionFor } from './oplog-table.ts';
 import type { OpenHead } from './open-head.ts';
 import { isTooLarge, refuseUnlessOfTheData } from './replies.ts';
 import type { Reply } from './socket.ts';
@@ -48,6 +48,8 @@ const PASSED_OVER = Symbol('passed over');
 
 export class Applier {
   readonly #head: OpenHead;
+  readonly #known: KnownEntries;
+  readonly #upsertsInApplyOps: boolean;
   readonly #transactions: TransactionBuffer;
   /** What is being put together, and what the head is working on. */
   #batch = new OpBatch();
@@ -67,6 +69,8 @@ export class Applier {
   constructor(head: OpenHead, folder: string) {
     refuseDiverged(head.record);
     this.#head = head;
+    this.#known = new KnownEntries(head.version);
+    this.#upsertsInApplyOps = Number.parseInt(head.version, 10) <= 6;
     this.#transactions = new TransactionBuffer(folder);
   }
 
@@ -156,7 +160,7 @@ export class Applier {
 
   /** Takes note of an entry that is applied already. */
   async #remember(entry: OplogEntry): Promise<void> {
-    const action = actionFor(entry);
+    const action = this.#known.actionFor(entry);
     const kind = action === 'operations' ? operationsKind(entry) : undefined;
     if (kind === 'partial' || kind === 'prepare') await this.#transactions.add(entry);
     else if (kind === 'last' || action === 'commit') this.#transactions.forget(entry);
@@ -164,7 +168,7 @@ export class Applier {
   }
 
   #handle(entry: OplogEntry): Promise<void> | undefined {
-    switch (actionFor(entry)) {
+    switch (this.#known.actionFor(entry)) {
       case 'crud':
         return this.#isExactWhole(entry) ? this.#add([entry], entry) : this.#marked([[entry]], entry);
       case 'operations':
@@ -187,11 +191,13 @@ export class Applier {
     switch (operationsKind(entry)) {
       case 'partial':
       case 'prepare':
+        // What cannot be applied stops the backup where it stands, not where it commits: entries in between are of others.
+        for (const one of innerOperations(entry)) this.#unrolled(one, entry);
         return this.#transactions.add(entry);
       case 'last':
         return this.#transaction(entry);
       case 'plain':
-        return this.#unit(innerOperations(entry), entry);
+        return this.#unit(this.#plainOperations(entry, entry), entry);
     }
   }
 
@@ -201,19 +207,31 @@ export class Applier {
     return 'groups' in committed ? this.#marked(committed.groups, entry) : this.#unit(committed.operations, entry);
   }
 
+  /**
+   * The operations of an `applyOps` that is no transaction. Up to 6.x its updates insert what is not there, unless it says
+   * otherwise; its entry says so once, or not at all (apply_ops.idl, ApplyOps::extractOperationsTo).
+   */
+  #plainOperations(entry: OplogEntry, at: OplogEntry): OplogEntry[] {
+    const operations = innerOperations(entry, at);
+    if (!this.#upsertsInApplyOps) return operations;
+    const option = findElement(entry.buffer, 'alwaysUpsert', entry.oStart);
+    if (option && entry.buffer[option.valueStart] === 0) return operations;
+    return operations.map((one) => (one.op === 'u' ? { ...one, upsert: true } : one));
+  }
+
   /** Operations that are applied all together. */
   #unit(operations: readonly OplogEntry[], at: OplogEntry): Promise<void> | undefined {
     const flat = operations.flatMap((one) => this.#unrolled(one, at));
     const bytes = flat.reduce((sum, one) => sum + bytesOf(one), 0);
-    const areExact = flat.every((one) => actionFor(one, at) === 'crud' && this.#isExactWhole(one));
+    const areExact = flat.every((one) => this.#known.actionFor(one, at) === 'crud' && this.#isExactWhole(one));
     return areExact && fitsOneBatch(flat.length, bytes) ? this.#add(flat, at, bytes) : this.#marked([flat], at);
   }
 
   #unrolled(operation: OplogEntry, at: OplogEntry): OplogEntry[] {
-    const action = actionFor(operation, at);
+    const action = this.#known.actionFor(operation, at);
     if (action === 'ignore') return [];
     if (action !== 'operations') return [operation];
-    return innerOperations(operation).flatMap((one) => this.#unrolled(one, at));
+    return this.#plainOperations(operation, at).flatMap((one) => this.#unrolled(one, at));
   }
 
   get #tolerant(): boolean {
@@ -499,7 +517,7 @@ export class Applier {
     };
     for await (const group of groups) {
       for (const entry of group.flatMap((one) => this.#unrolled(one, at)).flatMap(exactly)) {
-        if (actionFor(entry, at) !== 'crud') {
+        if (this.#known.actionFor(entry, at) !== 'crud') {
           await send();
           await applyCommand(head, entry, at, tolerant, this.#signal);
           continue;

@@ -2,9 +2,10 @@
  * An oplog entry as places in the bytes it came in (oplog_entry.idl; research, mongodb-internals §1). Nothing is decoded
  * but what says where the entry belongs; the operations inside a transaction have the same shape without a position.
  */
-import { BsonType, documentLength } from '../bson/raw.ts';
+import { BsonType, documentLength, valueEnd } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { formatOptime, type Position } from '../shared/optime.ts';
+import { entryFields, type EntryFieldName } from './entry-fields.ts';
 
 export interface OplogEntry {
   readonly buffer: Buffer;
@@ -35,37 +36,42 @@ export interface OplogEntry {
   readonly txnNumber: bigint;
   /** 1: vectored inserts of 8.0, which have a session but are no transaction. */
   readonly multiOpType: number;
+  /** Which fields it has: the bits of their places in `entryFields`. */
+  readonly fields: number;
+}
+
+/** Each field's bit, and how its name is found: up to four bytes by the number that they make, longer ones by their text. */
+interface FieldPlace {
+  readonly name: EntryFieldName;
+  readonly bit: number;
+  /** Nearly always the one; of more, the others. */
+  readonly type: number;
+  readonly types: readonly number[];
+}
+
+const SHORT_NAME = 4;
+const shortNames = new Map<number, FieldPlace>();
+const longNames = new Map<string, FieldPlace>();
+for (const [index, { name, types }] of entryFields.entries()) {
+  const place: FieldPlace = { name, bit: 1 << index, type: types[0] ?? 0, types };
+  if (name.length <= SHORT_NAME) {
+    shortNames.set(
+      Buffer.from(name, 'latin1').reduce((key, byte) => (key << 8) | byte, 0),
+      place,
+    );
+  } else {
+    longNames.set(name, place);
+  }
 }
 
 /**
- * Fields that change nothing on a standalone that replays, or that only say where an entry comes from. A field that is
- * neither here nor read below may change what the entry means: it stops the backup.
- */
-const WITHOUT_EFFECT = new Set([
-  'v',
-  'h',
-  'stmtId',
-  'prevOpTime',
-  'preImageOpTime',
-  'postImageOpTime',
-  'needsRetryImage',
-  'fromMigrate',
-  'fromTenantMigration',
-  'destinedRecipient',
-  'donorTxnNumber',
-  'checkExistenceForDiffInsert',
-  'rid',
-  'versionContext',
-  'tid',
-  '_id',
-]);
-
-/**
  * Finds the fields of the entry at `start`.
- * @throws LifeboatError `UnknownEntry` when it has a field that this version does not know
+ * @param at the entry that it stands in, whose optime is named: an operation of a transaction has none of its own
+ * @throws LifeboatError `UnknownEntry` when it has a field that no version has, or not of that type, or one twice
  */
-export function parseEntry(buffer: Buffer, start: number): OplogEntry {
+export function parseEntry(buffer: Buffer, start: number, at?: OplogEntry): OplogEntry {
   const end = start + documentLength(buffer, start);
+  const last = end - 1;
   let op = '';
   let ns = '';
   let ui = '';
@@ -82,15 +88,34 @@ export function parseEntry(buffer: Buffer, start: number): OplogEntry {
   let lsidEnd = 0;
   let txnNumber = -1n;
   let multiOpType = 0;
-  let unknown = '';
-  let at = start + 4;
-  while (at < end - 1) {
-    const type = buffer[at] ?? 0;
-    const nameEnd = buffer.indexOf(0, at + 1);
-    const name = buffer.toString('latin1', at + 1, nameEnd);
-    const value = nameEnd + 1;
-    const next = value + valueLength(buffer, type, value);
-    switch (name) {
+  let fields = 0;
+  let wrong = '';
+  let next = start + 4;
+  while (next < last) {
+    const type = buffer[next] ?? 0;
+    const name = next + 1;
+    let value = name;
+    let key = 0;
+    for (;;) {
+      const byte = buffer[value] ?? 0;
+      value += 1;
+      if (byte === 0) break;
+      key = (key << 8) | byte;
+    }
+    next = valueEnd(buffer, type, value);
+    const isShort = value - 1 - name <= SHORT_NAME;
+    const field = isShort ? shortNames.get(key) : longNames.get(buffer.toString('latin1', name, value - 1));
+    if (field === undefined) {
+      wrong = `a field "${buffer.toString('utf8', name, value - 1)}" that is not known`;
+      continue;
+    }
+    if (type !== field.type && !field.types.includes(type)) {
+      wrong = `a field "${field.name}" of a type that is not known (${type})`;
+      continue;
+    }
+    if ((fields & field.bit) !== 0) wrong = `the field "${field.name}" twice`;
+    fields |= field.bit;
+    switch (field.name) {
       case 'op':
         op = text(buffer, value);
         break;
@@ -116,7 +141,7 @@ export function parseEntry(buffer: Buffer, start: number): OplogEntry {
         tsT = buffer.readUInt32LE(value + 4);
         break;
       case 't':
-        term = Number(buffer.readBigInt64LE(value));
+        term = numberAt(buffer, type, value);
         break;
       case 'wall':
         wall = Number(buffer.readBigInt64LE(value));
@@ -126,25 +151,16 @@ export function parseEntry(buffer: Buffer, start: number): OplogEntry {
         lsidEnd = next;
         break;
       case 'txnNumber':
-        txnNumber = buffer.readBigInt64LE(value);
+        txnNumber = BigInt(numberAt(buffer, type, value));
         break;
       case 'multiOpType':
-        multiOpType = buffer.readInt32LE(value);
+        multiOpType = numberAt(buffer, type, value);
         break;
       default:
-        if (!WITHOUT_EFFECT.has(name)) unknown = name;
     }
-    at = next;
   }
-  if (at !== end - 1) throw new LifeboatError('Internal', 'an oplog entry is not well-formed');
-  if (unknown !== '') {
-    const where = formatOptime({ t: tsT, i: tsI });
-    throw new LifeboatError(
-      'UnknownEntry',
-      `the entry at ${where} on ${ns} has a field "${unknown}" that is not known`,
-    );
-  }
-  return {
+  if (next !== last) throw new LifeboatError('Internal', 'an oplog entry is not well-formed');
+  const entry = {
     buffer,
     start,
     end,
@@ -164,7 +180,20 @@ export function parseEntry(buffer: Buffer, start: number): OplogEntry {
     lsidEnd,
     txnNumber,
     multiOpType,
+    fields,
   };
+  if (wrong !== '') throw new LifeboatError('UnknownEntry', `${describe(entry, at)} has ${wrong}`);
+  return entry;
+}
+
+/**
+ * An entry for a message: its optime, type and namespace, and nothing of its document.
+ * @param at the entry that it stands in
+ */
+export function describe(entry: OplogEntry, at: OplogEntry = entry): string {
+  const inside = at === entry ? '' : ' inside the entry';
+  const kind = entry.op === 'c' ? `c ${commandName(entry)}` : entry.op;
+  return `the operation "${kind}" on ${entry.ns}${inside} at ${formatOptime({ t: at.tsT, i: at.tsI })}`;
 }
 
 /** An operation of our own on one document, as if it had come as an entry; `o` is the document, or `{_id}` of one that goes. */
@@ -189,6 +218,7 @@ export function documentEntry(op: 'i' | 'd', o: Buffer): OplogEntry {
     lsidEnd: 0,
     txnNumber: -1n,
     multiOpType: 0,
+    fields: 0,
   };
 }
 
@@ -201,32 +231,10 @@ function text(buffer: Buffer, value: number): string {
   return buffer.toString('utf8', value + 4, value + 3 + buffer.readInt32LE(value));
 }
 
-/** Lengths of the types that stand at the top of an entry; a faster twin of what bson/raw.ts knows of all types. */
-function valueLength(buffer: Buffer, type: number, value: number): number {
-  switch (type) {
-    case BsonType.string:
-      return 4 + buffer.readInt32LE(value);
-    case BsonType.object:
-    case BsonType.array:
-      return buffer.readInt32LE(value);
-    case BsonType.binary:
-      return 5 + buffer.readInt32LE(value);
-    case BsonType.timestamp:
-    case BsonType.int64:
-    case BsonType.date:
-    case BsonType.double:
-      return 8;
-    case BsonType.int32:
-      return 4;
-    case BsonType.boolean:
-      return 1;
-    case BsonType.objectId:
-      return 12;
-    case BsonType.null:
-      return 0;
-    default:
-      throw new LifeboatError('Internal', 'an oplog entry holds a type of value that none has');
-  }
+/** A number of whatever type it has. */
+function numberAt(buffer: Buffer, type: number, value: number): number {
+  if (type === BsonType.int32) return buffer.readInt32LE(value);
+  return type === BsonType.double ? buffer.readDoubleLE(value) : Number(buffer.readBigInt64LE(value));
 }
 
 /** The first field of a command entry's `o`: the name of the command. */
@@ -236,17 +244,20 @@ export function commandName(entry: OplogEntry): string {
   return buffer.toString('utf8', oStart + 5, buffer.indexOf(0, oStart + 5));
 }
 
-/** The operations of an `applyOps` entry, in their order. */
-export function innerOperations(entry: OplogEntry): OplogEntry[] {
+/**
+ * The operations of an `applyOps` entry, in their order.
+ * @param at the entry that it stands in itself, if it does
+ */
+export function innerOperations(entry: OplogEntry, at: OplogEntry = entry): OplogEntry[] {
   const { buffer, oStart } = entry;
   const inner: OplogEntry[] = [];
   const array = buffer.indexOf(0, oStart + 5) + 1;
   const end = array + documentLength(buffer, array) - 1;
-  for (let at = array + 4; at < end;) {
-    const value = buffer.indexOf(0, at + 1) + 1;
-    const one = parseEntry(buffer, value);
+  for (let next = array + 4; next < end;) {
+    const value = buffer.indexOf(0, next + 1) + 1;
+    const one = parseEntry(buffer, value, at);
     inner.push(one);
-    at = one.end;
+    next = one.end;
   }
   return inner;
 }

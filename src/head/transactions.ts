@@ -129,7 +129,9 @@ export class TransactionBuffer {
       throw new LifeboatError('EntriesMissing', `of the transaction committed at ${where} not all entries are stored`);
     }
     const { entries = [], file } = known ?? {};
-    return file ? { groups: groupsIn(file, own) } : { operations: [...entries.flatMap(innerOperations), ...own] };
+    return file
+      ? { groups: groupsIn(file, own) }
+      : { operations: [...entries.flatMap((one) => innerOperations(one)), ...own] };
   }
 
   /** Forgets the transaction that `entry` commits: it is already applied. */

@@ -22,7 +22,7 @@ const texts: Partial<Record<ErrorName, string>> = {
   Diverged:
     'An oplog entry met a head on which it cannot have the effect that it had on the source. The head is not followed any further; snapshots that were taken before stay as they are.',
   UnknownEntry:
-    'An entry whose effect is not known cannot be passed over: the head would no longer be the source. The backup stops before it.',
+    'An entry whose effect is not known, or one with a field that the version of the head does not know, cannot be passed over: the head would no longer be the source. The backup stops before it. docs/oplog-entries.md has all that are known.',
   BlockDamaged:
     'Each block is checked against its SHA-256 whenever it is read. A block that does not match is marked, and the next snapshot stores it again from the head; what the head no longer holds stays damaged in the older snapshots.',
   FenceLost:

@@ -44,7 +44,7 @@ export function item(random: Random, id: number): Document & { readonly _id: num
 const OBJECT_ID = Buffer.from('0123456789abcdef01234567', 'hex');
 
 /** A value of every BSON type, raw. Where the library or the server has a mind of its own about one, it is in. */
-function everyType(): RawField[] {
+export function everyType(): RawField[] {
   return [
     [0x01, 'double', double(2)],
     [0x01, 'nan', Buffer.from('010000000000f87f', 'hex')],
@@ -105,7 +105,7 @@ function withLength(bytes: Buffer): Buffer {
 }
 
 /** No server takes these as an `_id`. */
-const NO_ID = new Set(['array', 'oddArray', 'regex', 'undefined', 'likeDbRef']);
+export const NO_ID = new Set(['array', 'oddArray', 'regex', 'undefined', 'likeDbRef']);
 
 /** One document for every type an `_id` may have, with every type as a field. */
 function documentsOfEveryId(): Buffer[] {
