@@ -5,8 +5,10 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { Binary, BSON, Long, ObjectId, UUID, type Document } from 'mongodb';
+import { parseEntry } from '../src/head/entry.ts';
 import { loadDocuments, makeCollections } from '../src/head/load.ts';
 import type { HeadOwner } from '../src/head/owner.ts';
+import { operationsKind } from '../src/head/transactions.ts';
 import type { HeadIdentity } from '../src/head/types.ts';
 import { isLifeboatError, LifeboatError, type ErrorName } from '../src/shared/errors.ts';
 import { at, createOf, entry, insertOf, inTransaction } from './support/entries.ts';
@@ -82,6 +84,16 @@ const unknowns: readonly [what: string, fields: Document, kind: ErrorName][] = [
   ['operation', { op: 'zz', ns: NS, ui: COLLECTION, o: { secret: 'value' } }, 'UnknownEntry'],
   ['command', { op: 'c', ns: 'shop.$cmd', o: { levitate: 'orders', secret: 'value' } }, 'UnknownEntry'],
   ['field', { ...insertOf(NS, COLLECTION, { _id: 9, secret: 'value' }), gravity: 0 }, 'UnknownEntry'],
+  [
+    'field in a part of a transaction',
+    {
+      op: 'c',
+      ns: 'admin.$cmd',
+      o: { applyOps: [{ ...insertOf(NS, COLLECTION, { _id: 9, secret: 'value' }), gravity: 0 }], partialTxn: true },
+      ...inTransaction(new UUID(), 1),
+    },
+    'UnknownEntry',
+  ],
   ['importCollection', { op: 'c', ns: 'shop.$cmd', o: { importCollection: 'shop.orders' } }, 'EntryNotSupported'],
 ];
 
@@ -215,17 +227,25 @@ test('a commit of which an entry is missing is refused', async () => {
   assert.deepEqual(await made.documents(), []);
 });
 
-test('grouped retryable inserts have a session and are applied at once, as plain groups are', async () => {
+test('a group of operations without a session is no transaction, and is applied at once', async () => {
   await using made = await emptyHead();
   await applyAll(
     made.head,
     run(
       entry(1, createOf(NS, COLLECTION)),
-      entry(2, { ...part(SESSION, 1, [1, 2], {}), multiOpType: 1 }),
-      entry(3, { op: 'c', ns: 'admin.$cmd', o: { applyOps: [insertOf(NS, COLLECTION, { _id: 3 })] } }),
+      entry(2, { op: 'c', ns: 'admin.$cmd', o: { applyOps: [1, 2].map((_id) => insertOf(NS, COLLECTION, { _id })) } }),
     ),
   );
-  assert.deepEqual(await made.documents(), [{ _id: 1 }, { _id: 2 }, { _id: 3 }]);
+  assert.deepEqual(await made.documents(), [{ _id: 1 }, { _id: 2 }]);
+});
+
+test('grouped retryable inserts of 8.0 have a session and are no transaction, and no older head takes them for one', async () => {
+  const grouped = entry(2, { ...part(SESSION, 1, [1, 2], {}), multiOpType: 1 });
+  assert.equal(operationsKind(parseEntry(grouped, 0)), 'plain');
+  assert.equal(operationsKind(parseEntry(entry(2, part(SESSION, 1, [1, 2], {})), 0)), 'last');
+  await using made = await emptyHead();
+  const entries = run(entry(1, createOf(NS, COLLECTION)), grouped);
+  await assert.rejects(applyAll(made.head, entries), failsWith('UnknownEntry', /"multiOpType"/));
 });
 
 test('a transaction with commands in it is applied in its order', async () => {

@@ -25,7 +25,7 @@ import {
   rawEntries,
 } from './support/head.ts';
 import { mongodOf, OTHER_VERSIONS } from './support/mongods.ts';
-import { freePort, startReplicaSet } from './support/replica-set.ts';
+import { freePort, startReplicaSet, until } from './support/replica-set.ts';
 
 const NS = 'shop.orders';
 const UI = new UUID();
@@ -279,6 +279,10 @@ async function changeCatalog(client: MongoClient): Promise<void> {
   await writes.findOneAndUpdate({ n: 1 }, { $set: { n: 2 } });
   await writes.findOneAndDelete({ n: 2 });
   await client.db('other').dropDatabase();
+  await db.command({ dbCheck: 'b' });
+  const ofCheck = { 'o.dbCheck': { $exists: true } };
+  const oplog = client.db('local').collection('oplog.rs');
+  await until(async () => (await oplog.countDocuments(ofCheck, { limit: 1 })) > 0, 'the check is logged');
 }
 
 for (const name of ALL) {
@@ -307,7 +311,7 @@ for (const name of ALL) {
         at = one.end;
       }
       const written = ['create', 'collMod', 'createIndexes', 'startIndexBuild', 'commitIndexBuild', 'dropIndexes'];
-      const more = ['renameCollection', 'drop', 'dropDatabase', 'applyOps', 'emptycapped'];
+      const more = ['renameCollection', 'drop', 'dropDatabase', 'applyOps', 'emptycapped', 'dbCheck'];
       for (const command of [...written, ...more]) assert.ok(seen.has(command), `no entry of ${command}`);
       assert.ok(!seen.has('convertToCapped'));
     },

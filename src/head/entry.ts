@@ -53,7 +53,7 @@ const SHORT_NAME = 4;
 const shortNames = new Map<number, FieldPlace>();
 const longNames = new Map<string, FieldPlace>();
 for (const [index, { name, types }] of entryFields.entries()) {
-  const place: FieldPlace = { name, bit: 1 << index, type: types[0] ?? 0, types };
+  const place: FieldPlace = { name, bit: 1 << index, type: types[0], types };
   if (name.length <= SHORT_NAME) {
     shortNames.set(
       Buffer.from(name, 'latin1').reduce((key, byte) => (key << 8) | byte, 0),
