@@ -20,7 +20,7 @@ import { bytesOf, fitsOneBatch, OpBatch, type BatchOp, type OpTarget } from './b
 import type { HeadCollection } from './catalog.ts';
 import { applyCommand } from './ddl.ts';
 import { documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
-import { anew, exactly, hasZeroTimestamp, isStoredAsGiven, NOT_IN_PLACE } from './exact.ts';
+import { anew, exactly, hasZeroTimestamp, isStoredAsGiven, NOT_IN_PLACE, OTHER_SIZE } from './exact.ts';
 import { refuseFeatureVersion } from './feature-version.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
 import { KnownEntries } from './known-entries.ts';
@@ -33,8 +33,6 @@ import { operationsKind, TransactionBuffer } from './transactions.ts';
 
 const DUPLICATE_KEY = 11000;
 const NAMESPACE_NOT_FOUND = 26;
-/** "cannot remove from a capped collection", up to 4.4. */
-const NOT_FROM_CAPPED = 10089;
 /** "applyOps had one or more errors": each failed operation is in `results`, and all were tried. */
 const SOME_FAILED = 8;
 /** What it is when all or nothing was wanted. */
@@ -431,7 +429,7 @@ export class Applier {
    * NOT_IN_PLACE): a later entry takes that one away, or puts it there again. True when the operation is done, or has no
    * effect.
    */
-  async #inPlaceOfAnother(op: BatchOp): Promise<boolean> {
+  async #inPlaceOfAnother(op: BatchOp, first: Reply): Promise<boolean> {
     const { entry } = op;
     if (entry.op === 'u') return !entry.upsert;
     if (entry.op !== 'i') return false;
@@ -439,14 +437,14 @@ export class Applier {
       const reply = await this.#alone({ ...op, entry: one });
       if (!isTooLarge(reply)) this.#head.refuseTrouble(reply);
       // A 4.4 takes nothing out of a capped collection. That document is one of the future, which is inserted again.
-      if (!reply.ok) return reply.code === NOT_FROM_CAPPED;
+      if (!reply.ok) return first.code === OTHER_SIZE;
     }
     return true;
   }
 
   /** Puts off the indexes that refuse a document, or take too much of the cache with it, and applies the operation again. */
   async #retried(op: BatchOp, first: Reply): Promise<void> {
-    if (NOT_IN_PLACE.has(first.code) && (await this.#inPlaceOfAnother(op))) return;
+    if (NOT_IN_PLACE.has(first.code) && (await this.#inPlaceOfAnother(op, first))) return;
     let reply = first;
     for (const which of [isUnique, () => true]) {
       if (which === isUnique && reply.code !== DUPLICATE_KEY) continue;

@@ -3,6 +3,9 @@ import { BsonType, documentLength, elements, findElement } from '../bson/raw.ts'
 import { document, elementBytes } from './bytes.ts';
 import type { OplogEntry } from './entry.ts';
 
+/** CannotGrowDocumentInCappedNamespace. */
+export const OTHER_SIZE = 10003;
+
 /** `_id` and a NUL, as the number they make. */
 const ID_NAME = Buffer.from('_id\0', 'latin1').readUInt32LE(0);
 const ZERO = Buffer.alloc(8);
@@ -41,10 +44,11 @@ export function exactly(entry: OplogEntry): OplogEntry[] {
 
 /**
  * What a server answers to a document that cannot take the place of the one that is there: one whose `_id` a collation
- * does not tell from it (ImmutableField, 13596; tried on 4.4.2, 5.0.32, 6.0.5), or one of another size in a capped
- * collection (10003). Both are there only while data of different times is brought together.
+ * does not tell from it (ImmutableField, 13596; tried on 4.4.2, 5.0.32, 6.0.5), one of another size in a capped
+ * collection (10003), or one of the same `_id` in a clustered collection whose key the server cannot tell of, such as a
+ * fraction (50810, tried on 6.0.5). Such documents meet only while data of different times is brought together.
  */
-export const NOT_IN_PLACE: ReadonlySet<number> = new Set([66, 13596, 10003]);
+export const NOT_IN_PLACE: ReadonlySet<number> = new Set([66, 13596, OTHER_SIZE, 50810]);
 
 /** The insert `entry` behind a delete of the document that has its `_id`, or one that a collation takes for it. */
 export function anew(entry: OplogEntry): OplogEntry[] {
