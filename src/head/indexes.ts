@@ -155,10 +155,19 @@ export async function buildIndexes(
   throw new LifeboatError('IndexBuildFailed', `${ns}: ${names}: the head answered ${reply.code} ${reply.codeName}`);
 }
 
-/** Servers up to 4.2 wrote the namespace into a spec; createIndexes refuses it. */
+/**
+ * A spec as createIndexes takes it. Servers up to 4.2 wrote the namespace into one, which it refuses. A spec without a
+ * collation is of the simple one, whatever that of its collection is, and has to say so (index_catalog_impl.cpp leaves it
+ * out of what it stores); an index of version 1 has none at all.
+ */
 export function buildable(spec: Buffer): Buffer {
-  return findElement(spec, 'ns') ? document(...elementsWithout(spec, ['ns'])) : spec;
+  const version = findElement(spec, 'v');
+  const isFirst = version?.type === BsonType.int32 && spec.readInt32LE(version.valueStart) === 1;
+  const isSimple = !isFirst && findElement(spec, 'collation') === undefined;
+  return document(...elementsWithout(spec, ['ns']), ...(isSimple ? [SIMPLE_COLLATION] : []));
 }
+
+const SIMPLE_COLLATION = element(BsonType.object, 'collation', document(stringElement('locale', 'simple')));
 
 /** Drops an index of the head; one that is not there is left at that. */
 export async function dropIndex(socket: HeadSocket, collection: HeadCollection, name: string): Promise<void> {

@@ -105,8 +105,8 @@ const twoPhase: Course = {
         await of(1).begin(place, 'dropped', 'long');
       },
       sliced: async () => {
-        await of(2).begin(place, 'late', 'long', { unique: true });
-        await of(3).begin(place, 'other', 'long', { sparse: true });
+        await of(2).begin(place, 'late', 'long', { unique: true, sparse: true });
+        await of(3).begin(place, 'other', 'long', { hidden: true });
         await place.collection('early').insertOne({ _id: 'meanwhile', n: 'meanwhile' });
       },
       routine: async () => {

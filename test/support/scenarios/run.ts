@@ -130,28 +130,27 @@ function byScenario(
 
 interface Entry {
   readonly op: string;
-  readonly command?: string;
-  readonly o?: { readonly $v?: number; readonly partialTxn?: true; readonly prepare?: true };
+  /** Names of the fields of its object. */
+  readonly fields: readonly string[] | null;
   readonly needsRetryImage?: string;
 }
 
 async function kindsOf({ client }: TestReplicaSet): Promise<Set<string>> {
   const fields = { $map: { input: { $objectToArray: '$o' }, in: '$$this.k' } };
-  const kept = { op: 1, 'o.$v': 1, 'o.partialTxn': 1, 'o.prepare': 1, needsRetryImage: 1, command: { $first: fields } };
   const kinds = new Set<string>();
   const oplog = client.db('local').collection('oplog.rs');
-  for await (const entry of oplog.aggregate<Entry>([{ $project: kept }]))
-    for (const kind of kindsIn(entry)) kinds.add(kind);
+  const entries = oplog.aggregate<Entry>([{ $project: { op: 1, needsRetryImage: 1, fields } }]);
+  for await (const entry of entries) for (const kind of kindsIn(entry)) kinds.add(kind);
   return kinds;
 }
 
-function kindsIn({ op, command = '', o = {}, needsRetryImage }: Entry): string[] {
-  const { $v, partialTxn, prepare } = o;
+function kindsIn({ op, fields, needsRetryImage }: Entry): string[] {
+  const [first = '', ...others] = fields ?? [];
+  const difference = others.includes('diff') ? '$v:2' : '$v:1';
   return [
-    op === 'c' ? command : op === 'u' ? ($v === undefined ? 'replacement' : `$v:${$v}`) : op,
-    ...(partialTxn ? ['partialTxn'] : []),
-    ...(prepare ? ['prepare'] : []),
-    ...(needsRetryImage ? ['needsRetryImage'] : []),
+    op === 'c' ? first : op === 'u' ? (first === '$v' ? difference : 'replacement') : op,
+    ...(op === 'c' ? others.filter((name) => name === 'partialTxn' || name === 'prepare') : []),
+    ...(needsRetryImage === undefined ? [] : ['needsRetryImage']),
   ];
 }
 
