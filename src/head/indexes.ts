@@ -146,7 +146,7 @@ export async function buildIndexes(
   const ns = namespaceOf(collection);
   const command = document(
     stringElement('createIndexes', collection.name),
-    element(BsonType.array, 'indexes', documentArray(specs.map(buildable))),
+    element(BsonType.array, 'indexes', documentArray(ns === TRANSACTIONS_NS ? specs : specs.map(buildable))),
   );
   const reply = await socket.interruptible(collection.db, command, signal);
   if (reply.ok) return;
@@ -154,6 +154,9 @@ export async function buildIndexes(
   const names = specs.map((spec) => `"${indexName(spec)}"`).join(', ');
   throw new LifeboatError('IndexBuildFailed', `${ns}: ${names}: the head answered ${reply.code} ${reply.codeName}`);
 }
+
+/** Of its indexes a server makes one only, spelt exactly as its own (create_indexes.cpp, IllegalOperation). */
+const TRANSACTIONS_NS = 'config.transactions';
 
 /**
  * A spec as createIndexes takes it. Servers up to 4.2 wrote the namespace into one, which it refuses. A spec without a
