@@ -10,8 +10,6 @@ import { findBinary } from '../src/embedded/binaries.ts';
 import { startMongod } from '../src/mongod/process.ts';
 import { proveEqual, type EqualityReport } from '../src/proof/equality.ts';
 import { restoreDirectory } from '../src/steps/restore-directory.ts';
-import { takeSnapshot } from '../src/steps/take-snapshot.ts';
-import { readMember } from '../src/stores/members.ts';
 import { DataPath } from './support/data-path.ts';
 import { testFolder } from './support/folders.ts';
 import { mongodOf, OTHER_VERSIONS } from './support/mongods.ts';
@@ -252,12 +250,8 @@ async function deleteAll({ wire }: Road): Promise<void> {
 
 async function restoredEquals(source: TestReplicaSet, path: DataPath, binary: string): Promise<void> {
   await using folder = await testFolder();
-  const { stores, fence } = path;
-  const { deployment, member, source: identity } = await readMember(stores, fence);
-  const parts = { stores, fence, deployment, member, source: identity, daemon: 'here', head: path.head };
-  const minimum = await path.newest();
-  await path.applyUntil(minimum);
-  const { id, optime } = await takeSnapshot(stepContext(), parts, { minimum: minimum.ts });
+  const { stores } = path;
+  const { id, optime } = await path.snapshot();
   const restored = join(folder.path, 'restored');
   const restoring = { stores, daemon: 'here', mongodFor: () => Promise.resolve(binary) };
   await restoreDirectory(stepContext(), restoring, { id: 'bytes', snapshot: id, path: restored });

@@ -115,14 +115,20 @@ describe('a backup in routine operation', () => {
   test('its snapshots are created, listed and shown with the same fields', async () => {
     assert.deepEqual(Object.keys(snapshot).sort(), [
       ...['deployment', 'durationMs', 'id', 'logicalBytes', 'newBlocks', 'newStoredBytes', 'optime', 'reusedBlocks'],
-      'wallTime',
+      ...['verification', 'wallTime'],
     ]);
     const { snapshots } = await done<{ snapshots: SnapshotSummary[] }>('snapshots list shop');
     assert.deepEqual(
       snapshots.find(({ id }) => id === snapshot.id),
       snapshot,
     );
-    assert.deepEqual(await done(`snapshots show ${snapshot.id}`), snapshot);
+    const { findings, ...shown } = await done<SnapshotSummary & { findings: { different: unknown[] } }>(
+      `snapshots show ${snapshot.id}`,
+    );
+    assert.deepEqual(shown, snapshot);
+    assert.deepEqual(findings.different, []);
+    assert.equal(snapshot.verification.state, 'equal');
+    assert.ok(snapshot.verification.documents > 0 && snapshot.verification.definitions);
     await fails('snapshots show nothing', 'UnknownSnapshot');
   });
 

@@ -48,7 +48,12 @@ test('a file that says nothing means the defaults', () => {
       blockstore: null,
       syncStore: null,
       oplogStore: null,
-      limits: { slicesInFlight: 4, sourceReadBytesPerSecond: null },
+      limits: {
+        slicesInFlight: 4,
+        sourceReadBytesPerSecond: null,
+        verifyReadBytesPerSecond: 52_428_800,
+        verifyForMs: 60_000,
+      },
       deployments: new Map(),
     });
   }
@@ -62,13 +67,14 @@ daemon:
   { id: host-1, dataDir: data, headCache: 512MiB, mongod: { 6.0: /usr/bin/mongod, "7.0": bin/mongod }, metrics: { listen: "127.0.0.1:9464" }, takeoverAfter: never }
 blockstore: { uri: "\${STORE}" }
 syncStore: { uriFile: sync-uri }
-limits: { slicesInFlight: 2, sourceReadMiBps: 1.5 }
+limits: { slicesInFlight: 2, sourceReadMiBps: 1.5, verifyReadMiBps: 0.5, verifyFor: 30s }
 deployments:
   shop:
     uri: mongodb://db1,db2/?replicaSet=shop
     readFrom: secondary
     minOplogWindow: 90m
     allowUnverifiedVersion: true
+    verifyWithin: 4
     pointInTime: { window: 90m }
   shop-2: { uri: "\${B}", pointInTime: { window: 0 } }
 `,
@@ -87,7 +93,12 @@ deployments:
   assert.deepEqual(config.blockstore, { uri: '${STORE}' });
   assert.deepEqual(config.syncStore, { uriFile: '/etc/lifeboat/sync-uri' });
   assert.equal(config.oplogStore, null);
-  assert.deepEqual(config.limits, { slicesInFlight: 2, sourceReadBytesPerSecond: 1_572_864 });
+  assert.deepEqual(config.limits, {
+    slicesInFlight: 2,
+    sourceReadBytesPerSecond: 1_572_864,
+    verifyReadBytesPerSecond: 524_288,
+    verifyForMs: 30_000,
+  });
   assert.deepEqual(
     config.deployments,
     new Map([
@@ -99,6 +110,7 @@ deployments:
           pointInTimeWindowMs: 5_400_000,
           minOplogWindowMs: 5_400_000,
           allowUnverifiedVersion: true,
+          verifyWithin: 4,
         },
       ],
       [
@@ -109,6 +121,7 @@ deployments:
           pointInTimeWindowMs: 0,
           minOplogWindowMs: 10_800_000,
           allowUnverifiedVersion: false,
+          verifyWithin: 28,
         },
       ],
     ]),
@@ -150,6 +163,7 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
   ['a text for a number', 'limits:\n  slicesInFlight: many\n', '2:19', /a whole number from 1 to 64/],
   ['a broken number', 'limits: { slicesInFlight: 1.5 }', '1:27', /a whole number from 1 to 64/],
   ['a number out of range', 'limits: { slicesInFlight: 0 }', '1:27', /a whole number from 1 to 64/],
+  ['a comparison that takes longer than a source remembers', 'limits: { verifyFor: 5m }', '1:22', /at most 100s/],
   [
     'a rate with a unit',
     'limits: { sourceReadMiBps: 20MiB }',

@@ -95,6 +95,17 @@ test('a snapshot is at or after the optime it was asked for, and the head goes o
   assert.equal(await isWritable(), true);
 });
 
+test('a snapshot whose source cannot be reached is taken, and says that nothing was compared and why', async () => {
+  const member = await claimedMember(stores);
+  const [first, second] = [await snapshot(member), await snapshot(member)];
+  for (const { verification } of [first, second]) {
+    assert.equal(verification.state, 'not-compared');
+    assert.match(verification.reason ?? '', /no member of the source answers/);
+    assert.deepEqual([verification.ranges, verification.documents, verification.definitions], [0, 0, false]);
+  }
+  assert.deepEqual([first.verification.snapshot, second.verification.snapshot], [1, 2]);
+});
+
 for (const dieAt of ['blocks', 'commit'] as const) {
   test(`a process killed at its ${dieAt} leaves nothing that a later snapshot trips over`, async () => {
     const member = await claimedMember(stores);

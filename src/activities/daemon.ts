@@ -16,6 +16,7 @@ import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors
 import type { MemberClaim } from '../shared/messages.ts';
 import { daemonTaskQueue } from '../shared/names.ts';
 import { openSource, type Source } from '../source/connect.ts';
+import type { VerificationParts } from '../steps/verify-part.ts';
 import { Arrivals } from '../stores/arrivals.ts';
 import { fenceOf } from '../stores/claims.ts';
 import { discardedHeads, headDiscarded } from '../stores/daemons.ts';
@@ -166,6 +167,17 @@ export class Daemon {
 
   async #readLimit(): Promise<number | null> {
     return (await this.config()).limits.sourceReadBytesPerSecond;
+  }
+
+  /** How a part of the head of a deployment is compared with its source, as the configuration has it now. */
+  async verification(name: string): Promise<VerificationParts> {
+    const { limits } = await this.config();
+    const { verifyWithin } = await this.deployment(name);
+    const readLimit = async (): Promise<number> => {
+      const { verifyReadBytesPerSecond, sourceReadBytesPerSecond } = (await this.config()).limits;
+      return Math.min(verifyReadBytesPerSecond, sourceReadBytesPerSecond ?? Infinity);
+    };
+    return { source: () => this.source(name), readLimit, maxMs: limits.verifyForMs, within: verifyWithin };
   }
 
   /** Lets go of a source, so that the next activity connects anew. */

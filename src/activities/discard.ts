@@ -24,6 +24,7 @@ export async function discardIncarnation(
   await removeSync(stores, given);
   try {
     await giveUpValidations(stores, given);
+    await stores.rotations.deleteOne({ _id: given });
     await removeChain(stores, given, ctx.signal);
   } catch (error) {
     throw castDriverError(error, 'store', `removing stored entries of ${fence.key}`);

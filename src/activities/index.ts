@@ -201,9 +201,12 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       const owner = await daemon.heads.of(stores, fence);
       const { source } = await readMember(stores, fence);
       const head = first ? owner : headWhileRoutine(owner, stores, deployment);
-      const parts = { stores, fence, head, deployment, member: member.member, source, daemon: id };
+      const verification = await daemon.verification(deployment);
+      const parts = { stores, fence, head, deployment, member: member.member, source, daemon: id, verification };
       const summary = await takeSnapshot(ctx, parts, { minimum });
       metrics.count('lifeboat_snapshots_taken_total', { deployment, member: member.member });
+      const { state: outcome } = summary.verification;
+      metrics.count('lifeboat_snapshot_comparisons_total', { deployment, outcome });
       return summary;
     }),
 

@@ -1,11 +1,14 @@
-/** The one write that makes a snapshot: its header, in a transaction with the lease and the claim it was taken under. */
+/**
+ * The one write that makes a snapshot: its header, in a transaction with the lease and the claim it was taken under, and
+ * with how far its head is compared with the source.
+ */
 import { ReadConcern, WriteConcern } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { Lease } from '../stores/leases.ts';
 import type { MemberFence } from '../stores/members.ts';
-import type { ManifestRecord } from '../stores/records.ts';
+import type { ManifestRecord, RotationRecord } from '../stores/records.ts';
 
 /**
  * Commits a manifest and ends its lease.
@@ -19,7 +22,9 @@ export async function commitManifest(
   lease: Lease,
   fence: MemberFence,
   manifest: ManifestRecord,
+  rotation: Omit<RotationRecord, 'through'>,
 ): Promise<void> {
+  const { _id, ...compared } = { ...rotation, through: manifest._id };
   await lease.settle();
   try {
     await stores.client.withSession(async (session) => {
@@ -32,6 +37,7 @@ export async function commitManifest(
               throw new LifeboatError('FenceLost', `another attempt has taken over ${fence.key}`);
             }
             await stores.manifests.insertOne(manifest, { session });
+            await stores.rotations.replaceOne({ _id }, compared, { session, upsert: true });
           },
           { readConcern: new ReadConcern('snapshot'), writeConcern: new WriteConcern('majority') },
         );

@@ -1,9 +1,9 @@
 /** The snapshots there are, as everybody else sees them. A snapshot is one whose manifest header is committed. */
 import { fromTimestamp } from '../mongo/positions.ts';
 import { castDriverError } from '../mongo/errors.ts';
-import type { SnapshotSummary } from '../shared/messages.ts';
+import type { SnapshotSummary, SnapshotVerification } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { ManifestRecord } from '../stores/records.ts';
+import type { ManifestRecord, StoredFinding, StoredOmission, StoredVerification } from '../stores/records.ts';
 
 /** What a manifest header says of its snapshot. */
 export function summaryOf(manifest: ManifestRecord): SnapshotSummary {
@@ -17,7 +17,47 @@ export function summaryOf(manifest: ManifestRecord): SnapshotSummary {
     newStoredBytes: manifest.newStoredBytes,
     reusedBlocks: manifest.reusedBlocks,
     durationMs: manifest.durationMs,
+    verification: verificationOf(manifest.verification),
   };
+}
+
+/** Of a snapshot that a version took which compared nothing, just that. */
+function verificationOf(stored: StoredVerification | undefined): SnapshotVerification {
+  if (!stored) return NOT_VERIFIED;
+  const { different, notCompared, durationMs, ...told } = stored;
+  return { ...told, different: [...new Set(different.map(({ namespace }) => namespace))] };
+}
+
+const NOT_VERIFIED: SnapshotVerification = {
+  state: 'not-compared',
+  reason: 'the version that took it compared nothing',
+  round: 0,
+  snapshot: 0,
+  within: 0,
+  roundEnded: false,
+  totalBytes: null,
+  roundBytes: 0,
+  ranges: 0,
+  documents: 0,
+  bytes: 0,
+  definitions: false,
+  ageSeconds: null,
+  omissions: 0,
+  different: [],
+};
+
+/** What of a snapshot could not be compared with the source, and what differs: the latter holds `_id`s. */
+export interface VerificationFindings {
+  readonly notCompared: readonly StoredOmission[];
+  readonly different: readonly StoredFinding[];
+}
+
+/** What a snapshot's comparison found, for those who may see the data. */
+export async function verificationFindings(stores: Stores, id: string): Promise<VerificationFindings> {
+  return reading(`reading what was found of snapshot ${id}`, async () => {
+    const manifest = await stores.manifests.findOne({ _id: id }, { projection: { verification: 1 } });
+    return manifest?.verification ?? { notCompared: [], different: [] };
+  });
 }
 
 /** Snapshots of one deployment, or of all, oldest first. */

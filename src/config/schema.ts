@@ -25,6 +25,8 @@ export interface DeploymentConfig {
   readonly minOplogWindowMs: number;
   /** Whether a source of a version that the tests do not run is backed up all the same. */
   readonly allowUnverifiedVersion: boolean;
+  /** How many snapshots are to compare all of the head with the source, a part with each. */
+  readonly verifyWithin: number;
 }
 
 export interface Config {
@@ -54,6 +56,9 @@ export interface Config {
     readonly slicesInFlight: number;
     /** How fast the documents of one source are read, in bytes a second; null is no limit. */
     readonly sourceReadBytesPerSecond: number | null;
+    /** How fast, and for how long with each snapshot, a part of a head is compared with its source. */
+    readonly verifyReadBytesPerSecond: number;
+    readonly verifyForMs: number;
   };
   readonly deployments: ReadonlyMap<string, DeploymentConfig>;
 }
@@ -61,6 +66,10 @@ export interface Config {
 const defaults = {
   headCacheBytes: 2 ** 30,
   slicesInFlight: 4,
+  verifyReadMiBps: 50,
+  verifyForMs: 60_000,
+  // A week of snapshots every six hours.
+  verifyWithin: 28,
   readFrom: 'secondaryPreferred',
   pointInTimeWindowMs: 24 * 3_600_000,
   // Longer than a machine takes to be restarted or upgraded, and well within the oplog window of any source.
@@ -78,6 +87,9 @@ const MIN_READ_MIBPS = 0.1;
 const MAX_READ_MIBPS = 100_000;
 const RATE_ERROR = `must be a number of MiB a second from ${MIN_READ_MIBPS} to ${MAX_READ_MIBPS}, without a unit`;
 const MIB = 2 ** 20;
+/** A source is only sure to tell of its past for so long. */
+const MAX_VERIFY_MS = 100_000;
+const MAX_VERIFY_WITHIN = 10_000;
 const DAEMON_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const MAJOR_VERSION = /^\d+\.\d+$/;
 /** Port 0, any free one, would be of use to nobody who is to find it. */
@@ -207,6 +219,15 @@ const listenAddress = typed(text('host:port, such as "127.0.0.1:9464"'), '`host:
   'must be host:port, such as "127.0.0.1:9464"',
 );
 
+const wholeNumber = (max: number): z.ZodNumber => {
+  const error = `must be a whole number from 1 to ${max}`;
+  return typed(z.int({ error }), `whole number from 1 to ${max}`).min(1, error).max(max, error);
+};
+
+const rate = typed(z.number({ error: RATE_ERROR }), 'number of MiB a second, without a unit')
+  .min(MIN_READ_MIBPS, RATE_ERROR)
+  .max(MAX_READ_MIBPS, RATE_ERROR);
+
 const deployment = section({
   ...uriSource,
   readFrom: key(
@@ -238,6 +259,11 @@ const deployment = section({
     }),
     'Oplog entries that are kept.',
   ),
+  verifyWithin: key(
+    wholeNumber(MAX_VERIFY_WITHIN),
+    'How many snapshots are to compare all documents of the head with the source, a part with each. `limits.verifyFor` and `limits.verifyReadMiBps` bound a part, so that all of a large deployment may take more.',
+    String(defaults.verifyWithin),
+  ),
   exclude: notBuiltYet,
   members: notBuiltYet,
 }).superRefine(exactlyOneSource);
@@ -259,15 +285,6 @@ function exactlyOneSource(value: WrittenSource, context: z.RefinementCtx): void 
     context.addIssue({ code: 'custom', message: `has a ${first} and a ${second}: keep one of them`, path: [second] });
   }
 }
-
-const wholeNumber = (max: number): z.ZodNumber => {
-  const error = `must be a whole number from 1 to ${max}`;
-  return typed(z.int({ error }), `whole number from 1 to ${max}`).min(1, error).max(max, error);
-};
-
-const rate = typed(z.number({ error: RATE_ERROR }), 'number of MiB a second, without a unit')
-  .min(MIN_READ_MIBPS, RATE_ERROR)
-  .max(MAX_READ_MIBPS, RATE_ERROR);
 
 /** The file as it is written, with quantities read. */
 export const fileSchema = section({
@@ -335,8 +352,21 @@ export const fileSchema = section({
         'Collections of one source that are copied at a time, and slices of about 10 MB held in memory.',
         String(defaults.slicesInFlight),
       ),
+      verifyReadMiBps: key(
+        rate,
+        'How fast the documents of one source are read to be compared with its head while a snapshot is taken; no faster than `sourceReadMiBps`.',
+        String(defaults.verifyReadMiBps),
+      ),
+      verifyFor: key(
+        duration.refine(
+          (ms) => ms <= MAX_VERIFY_MS,
+          'must be at most 100s: a source is sure to tell of its past for a little longer only',
+        ),
+        'How long a snapshot may take to compare a part of the head with its source, during which the head stands still; at most `100s`. `0`: nothing is compared, and snapshots say so.',
+        '60s',
+      ),
     }),
-    'What an initial sync may use. An edit is followed within seconds, also by a copy that is under way.',
+    'What may be asked of a source. An edit is followed within seconds, also by a copy that is under way.',
   ),
   deployments: key(
     typed(
@@ -386,6 +416,8 @@ export function configOf(file: string, written: ConfigFile, absolute: (path: str
     limits: {
       slicesInFlight: limits?.slicesInFlight ?? defaults.slicesInFlight,
       sourceReadBytesPerSecond: limits?.sourceReadMiBps === undefined ? null : limits.sourceReadMiBps * MIB,
+      verifyReadBytesPerSecond: (limits?.verifyReadMiBps ?? defaults.verifyReadMiBps) * MIB,
+      verifyForMs: limits?.verifyFor ?? defaults.verifyForMs,
     },
     deployments: new Map(
       Object.entries(deployments ?? {}).map(([name, entry]) => [
@@ -396,6 +428,7 @@ export function configOf(file: string, written: ConfigFile, absolute: (path: str
           pointInTimeWindowMs: entry.pointInTime?.window ?? defaults.pointInTimeWindowMs,
           minOplogWindowMs: entry.minOplogWindow ?? defaults.minOplogWindowMs,
           allowUnverifiedVersion: entry.allowUnverifiedVersion ?? false,
+          verifyWithin: entry.verifyWithin ?? defaults.verifyWithin,
         },
       ]),
     ),

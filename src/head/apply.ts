@@ -103,6 +103,8 @@ export class Applier {
    *   again by a new applier, which finds a head that may be inconsistent until some entry
    */
   async run(entries: Buffer, until?: Position, signal: AbortSignal = NEVER): Promise<void> {
+    // It may have been found out since the last run, by whoever compared it.
+    refuseDiverged(this.#head.record);
     this.#signal = signal;
     try {
       for (let at = 0; at < entries.length;) {

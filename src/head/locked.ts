@@ -51,12 +51,17 @@ export async function holdStill(
     mongodVersion: version,
     files: () => filesOf(dbpath),
     stillHeld: () => questions.run(isHeld),
-    release: () =>
+    read: (work) => questions.run(() => work(head)),
+    release: (diverged) =>
       questions.run(async () => {
         if (released) return;
         released = true;
         try {
           if (!socket.lost) succeeded(await socket.command('admin', { fsyncUnlock: 1 }), what);
+          if (diverged !== undefined && !socket.lost) {
+            const at = position.appliedThrough;
+            await head.save({ ...head.record, diverged: { at, what: diverged } }, { journaled: true });
+          }
         } catch {
           // It could not be asked to let go: it is ended, and opened anew at its next use.
           socket.close();

@@ -176,7 +176,11 @@ export class HeadOwner implements AsyncDisposable {
         this.#refuseUnsound();
         // Opened anew it may be behind what it was.
         if (position && !isTolerant(head.record) && compareOptimes(position.appliedThrough.ts, minimum) >= 0) {
-          return await holdStill(head, this.#directory.dbpath, end, this.#givenUp.signal);
+          const released = (): void => {
+            if (this.#head === head) this.#note(head.record);
+            end();
+          };
+          return await holdStill(head, this.#directory.dbpath, released, this.#givenUp.signal);
         }
       } catch (error) {
         end();

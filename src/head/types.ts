@@ -1,5 +1,6 @@
 /** What others may know of a head: its identity, its durable state, and the head held still for a snapshot. */
 import type { HeadPosition } from '../shared/messages.ts';
+import type { OpenHead } from './open-head.ts';
 
 /** What a head directory belongs to; written into the head when it is made and checked whenever it is opened. */
 export interface HeadIdentity {
@@ -30,6 +31,11 @@ export interface LockedHead {
   files(): Promise<readonly { readonly path: string; readonly bytes: number }[]>;
   /** True only while the same mongod process still holds the lock that was taken at `position`. */
   stillHeld(): Promise<boolean>;
-  /** Lets the head go on. Safe to call twice, and after the mongod has ended. */
-  release(): Promise<void>;
+  /** Reads the head while it is held; one after the other, and `stillHeld` waits for it too. Nothing can be written. */
+  read<T>(work: (head: OpenHead) => Promise<T>): Promise<T>;
+  /**
+   * Lets the head go on. Safe to call twice, and after the mongod has ended.
+   * @param diverged in what it was found to differ from its source: that is written down before anything else is done to it
+   */
+  release(diverged?: string): Promise<void>;
 }

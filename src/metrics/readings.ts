@@ -71,11 +71,13 @@ async function memberReadings(stores: Stores, record: MemberRecord): Promise<Rea
   // A worker of an earlier version left a record without it.
   const window = (record.oplog as MemberRecord['oplog'] | undefined)?.leftSeconds ?? null;
   const validatedAt = await lastValidatedAt(stores, record);
+  const comparedAt = await lastComparedAt(stores, record);
   return [
     ...reading('lifeboat_lag_seconds', labels, lag),
     ...reading('lifeboat_source_seen_timestamp_seconds', labels, seen && seen.at.getTime() / 1000),
     ...reading('lifeboat_oplog_window_left_seconds', labels, window),
     ...reading('lifeboat_last_validated_timestamp_seconds', labels, validatedAt && validatedAt.getTime() / 1000),
+    ...reading('lifeboat_last_compared_timestamp_seconds', labels, comparedAt && comparedAt.getTime() / 1000),
     ...(progress?.total
       ? [
           {
@@ -92,7 +94,8 @@ type PlainMemberGauge =
   | 'lifeboat_lag_seconds'
   | 'lifeboat_source_seen_timestamp_seconds'
   | 'lifeboat_oplog_window_left_seconds'
-  | 'lifeboat_last_validated_timestamp_seconds';
+  | 'lifeboat_last_validated_timestamp_seconds'
+  | 'lifeboat_last_compared_timestamp_seconds';
 
 function reading(
   name: PlainMemberGauge,
@@ -106,4 +109,13 @@ function reading(
 async function lastValidatedAt(stores: Stores, { incarnation }: MemberRecord): Promise<Date | null> {
   const newest = await stores.validations.findOne({ incarnation, state: 'equal' }, { sort: { endedAt: -1 } });
   return newest?.endedAt ?? null;
+}
+
+/** When the newest snapshot was taken of which a part was compared, and equal; null when there is none. */
+async function lastComparedAt(stores: Stores, { deployment, member, incarnation }: MemberRecord): Promise<Date | null> {
+  const newest = await stores.manifests.findOne(
+    { deployment, member, incarnation, 'verification.state': 'equal' },
+    { sort: { 'optime.ts': -1 }, projection: { createdAt: 1 } },
+  );
+  return newest?.createdAt ?? null;
 }

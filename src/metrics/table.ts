@@ -49,6 +49,11 @@ const kinds = {
     labels: MEMBER,
     help: 'When the head was last compared with its source; absent when it never was.',
   },
+  lifeboat_last_compared_timestamp_seconds: {
+    type: 'gauge',
+    labels: MEMBER,
+    help: 'When a part of the head was last compared for a snapshot, and equal; absent when none was.',
+  },
   lifeboat_head_up: {
     type: 'gauge',
     labels: MEMBER,
@@ -98,6 +103,11 @@ const kinds = {
     type: 'counter',
     labels: MEMBER,
     help: 'Snapshots committed.',
+  },
+  lifeboat_snapshot_comparisons_total: {
+    type: 'counter',
+    labels: ['deployment', 'outcome'],
+    help: 'Committed snapshots; outcome, of comparing a part with the source, is equal, different or not-compared.',
   },
   lifeboat_snapshot_blocks_total: {
     type: 'counter',

@@ -123,6 +123,33 @@ export interface SnapshotSummary {
   readonly newStoredBytes: number;
   readonly reusedBlocks: number;
   readonly durationMs: number;
+  readonly verification: SnapshotVerification;
+}
+
+/** What came of comparing a part of the head with the source, at the optime of a snapshot. */
+export interface SnapshotVerification {
+  /** `equal`: all that was compared is. `different`: not all of it is. `not-compared`: nothing was. */
+  readonly state: 'equal' | 'different' | 'not-compared';
+  /** Why nothing was compared, or less than was due; null when all that was due was. */
+  readonly reason: string | null;
+  /** Which pass through all documents, and which snapshot of it, each from 1; how many it is to take. */
+  readonly round: number;
+  readonly snapshot: number;
+  readonly within: number;
+  readonly roundEnded: boolean;
+  /** All documents of the head, about; null when they were not looked at. What the round has compared so far. */
+  readonly totalBytes: number | null;
+  readonly roundBytes: number;
+  /** What was compared and equal. */
+  readonly ranges: number;
+  readonly documents: number;
+  readonly bytes: number;
+  readonly definitions: boolean;
+  /** How far the source was ahead of the optime when the comparing ended, at most. */
+  readonly ageSeconds: number | null;
+  /** How many namespaces were passed over for some reason, and which differ. */
+  readonly omissions: number;
+  readonly different: readonly string[];
 }
 
 export interface VerifyResult {

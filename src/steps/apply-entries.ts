@@ -1,6 +1,6 @@
 /** Step: apply the stored oplog entries to the head, as they come, and remove what nothing needs any more. */
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
-import { positionIn, reached } from '../head/state.ts';
+import { positionIn, reached, refuseDiverged } from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { endOfChain, readEntries } from '../oplogstore/batches.ts';
@@ -149,6 +149,8 @@ class ApplyRun {
     const end = await endOfChain(stores, fence.incarnation);
     if (!end) return true;
     const { applier, from } = await this.#attempt.turn((head) => {
+      // A snapshot may have found out while there was nothing to apply.
+      refuseDiverged(head.record);
       const begun = this.#attempt.applier(head);
       return Promise.resolve({ applier: begun, from: begun.readFrom });
     }, this.#signal);

@@ -208,6 +208,7 @@ export async function purgeRecords({ signal }: StepContext, stores: Stores, requ
       await removeSync(stores, incarnation);
       await removeChain(stores, incarnation, signal);
       await removeValidations(stores, incarnation);
+      await stores.rotations.deleteOne({ _id: incarnation });
     }
     await stores.restores.deleteMany({ deployment, startedAt: { $lte: since } });
     await stores.members.deleteMany({ deployment, incarnation: { $in: [...incarnations] } });

@@ -134,10 +134,15 @@ export async function seedsOf(stores: Stores, { deployment, member, incarnation 
     const manifests = await stores.manifests
       .find({ deployment, member, incarnation })
       .sort({ 'optime.ts': -1, createdAt: -1 })
-      .project<Pick<ManifestRecord, '_id' | 'oplogFrom'>>({ oplogFrom: 1 })
+      .project<Pick<ManifestRecord, '_id' | 'oplogFrom' | 'verification'>>({ oplogFrom: 1, 'verification.state': 1 })
       .toArray();
+    // Made from one that differs, the head would differ as well, and nothing would say so.
+    const sound = manifests.filter(({ verification }) => verification?.state !== 'different');
+    if (sound.length === 0 && manifests.length > 0) {
+      return { missing: 'every snapshot of this initial sync was found to differ from the source' };
+    }
     return seedsAmong(
-      manifests.map(({ _id, oplogFrom }) => ({ id: _id, oplogFrom: fromStoredPosition(oplogFrom) })),
+      sound.map(({ _id, oplogFrom }) => ({ id: _id, oplogFrom: fromStoredPosition(oplogFrom) })),
       begin,
     );
   } catch (error) {

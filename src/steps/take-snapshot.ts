@@ -14,8 +14,9 @@ import { formatOptime, type Optime } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import { revokeExpiredLeases, takeLease, type Lease } from '../stores/leases.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
-import type { ManifestRecord, MemberRecord } from '../stores/records.ts';
+import type { ManifestRecord, MemberRecord, StoredVerification } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
+import { PartVerifier, type VerificationParts } from './verify-part.ts';
 
 /** The part of a head's owner that a snapshot needs. */
 export interface LockableHead {
@@ -32,11 +33,16 @@ export interface SnapshotParts {
   readonly source: MemberRecord['source'];
   /** Id of this daemon. */
   readonly daemon: string;
+  /** How a part of the head is compared with the source meanwhile. */
+  readonly verification: VerificationParts;
 }
 
 /**
  * Takes a snapshot at an optime at or after `minimum`. Run again after any failure it takes a new one, which finds the
  * blocks that are already stored.
+ *
+ * A part of the head is compared with the source while it is cut. A snapshot of a head that was found to differ is
+ * committed, and says so: it is the best there is. The head is marked, and nothing is applied to it any more.
  * @throws LifeboatError `FenceLost`; `SnapshotLockLost`, `HeadLost`, `StoreUnavailable`, `StoreFull` (retryable)
  */
 export async function takeSnapshot(
@@ -48,20 +54,30 @@ export async function takeSnapshot(
   await readMember(stores, parts.fence);
   await revokeExpiredLeases(stores, deployment);
   await removeLeftovers(stores, deployment);
+  const of = { stores, incarnation: parts.fence.incarnation, recorded: parts.source };
+  await using verifier = await PartVerifier.open(ctx, parts.verification, of);
   const locked = await parts.head.lock(minimum, ctx.signal);
+  let diverged: string | undefined;
   try {
     const beganAt = performance.now();
     const { lease, parent } = await leaseWithParent(parts);
     try {
-      return await cutAndCommit(ctx, parts, locked, lease, parent, beganAt);
+      const taken = await cutAndCommit(ctx, { ...parts, verifier }, locked, lease, parent, beganAt);
+      if (taken.verification.state === 'different') diverged = divergenceOf(taken);
+      return taken;
     } catch (error) {
       throw castDriverError(error, 'store', `taking a snapshot of ${deployment}`);
     } finally {
       await lease.end();
     }
   } finally {
-    await locked.release();
+    await locked.release(diverged);
   }
+}
+
+/** Names the snapshot, which tells the rest: `_id`s stay in the store. */
+function divergenceOf({ id, verification }: SnapshotSummary): string {
+  return `snapshot ${id} was compared with the source: ${verification.different.join(', ')} differ (\`lifeboat snapshots show ${id}\`)`;
 }
 
 /** A lease that holds the newest manifest there is: seen again once the lease was there, it can no longer go. */
@@ -80,7 +96,7 @@ async function leaseWithParent(parts: SnapshotParts): Promise<{ lease: Lease; pa
 
 async function cutAndCommit(
   ctx: StepContext,
-  parts: SnapshotParts,
+  parts: SnapshotParts & { readonly verifier: PartVerifier },
   locked: LockedHead,
   lease: Lease,
   parent: ManifestRecord | null,
@@ -90,13 +106,19 @@ async function cutAndCommit(
   const { position, wallTime } = locked;
   const createdAt = await stores.now();
   const id = snapshotId(deployment, position.appliedThrough.ts);
-  const cut = await cutHead(stores, locked, {
-    snapshot: id,
-    lease: lease.number,
-    parent,
-    signal: AbortSignal.any([ctx.signal, lease.signal, locked.signal]),
-    report: (progress) => ctx.report(progress),
-  });
+  const ended = AbortSignal.any([ctx.signal, lease.signal, locked.signal]);
+  const [cut, { verification, rotation }] = await together(
+    ended,
+    (signal) =>
+      cutHead(stores, locked, {
+        snapshot: id,
+        lease: lease.number,
+        parent,
+        signal,
+        report: (progress) => ctx.report(progress),
+      }),
+    (signal) => parts.verifier.verify(locked, signal),
+  );
   const manifest: ManifestRecord = {
     _id: id,
     formatVersion: 1,
@@ -112,12 +134,13 @@ async function cutAndCommit(
     blockSize: BLOCK_BYTES,
     mongodVersion: locked.mongodVersion,
     ...cut,
+    verification,
   };
   if (!(await locked.stillHeld())) {
     const at = formatOptime(position.appliedThrough.ts);
     throw new LifeboatError('SnapshotLockLost', `the head of ${fence.key} was not held still at ${at} to the end`);
   }
-  await commitManifest(stores, lease, fence, manifest);
+  await commitManifest(stores, lease, fence, manifest, rotation);
   const { newBlocks, newStoredBytes, reusedBlocks } = cut;
   ctx.count?.('blocksNew', newBlocks);
   ctx.count?.('blocksReused', reusedBlocks);
@@ -126,7 +149,40 @@ async function cutAndCommit(
     { snapshot: id, newBlocks, newStoredBytes, reusedBlocks, durationMs: manifest.durationMs },
     'snapshot committed',
   );
+  tellVerification(ctx, id, verification);
   return summaryOf(manifest);
+}
+
+function tellVerification({ logger }: StepContext, snapshot: string, verification: StoredVerification): void {
+  const { state, reason, ranges, documents, bytes, omissions, different } = verification;
+  const what = { snapshot, state, reason, ranges, documents, bytes, omissions };
+  if (state === 'different') {
+    const namespaces = [...new Set(different.map(({ namespace }) => namespace))];
+    logger.error({ ...what, namespaces }, 'the head differs from its source');
+  } else logger.info(what, 'compared with the source');
+}
+
+/** Runs both; when one fails the other is told to end, and waited for: neither works on a head that is let go. */
+async function together<A, B>(
+  signal: AbortSignal,
+  first: (signal: AbortSignal) => Promise<A>,
+  second: (signal: AbortSignal) => Promise<B>,
+): Promise<[A, B]> {
+  const failed = new AbortController();
+  const either = AbortSignal.any([signal, failed.signal]);
+  const stopping = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work;
+    } catch (error) {
+      failed.abort(error);
+      throw error;
+    }
+  };
+  const both = [stopping(first(either)), stopping(second(either))] as const;
+  await Promise.allSettled(both);
+  // What failed first is what both failed for.
+  failed.signal.throwIfAborted();
+  return Promise.all(both);
 }
 
 /** `<deployment>-<UTC time of the optime, yyyymmddThhmmssZ>-<six hex digits>` */

@@ -18,7 +18,6 @@ import type { Progress } from '../shared/messages.ts';
 import { compareOptimes, formatOptime, type Position } from '../shared/optime.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
 import { listSource } from '../source/listing.ts';
-import { namespaceRule } from '../source/namespaces.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import type { StoredDifference, StoredFinding, ValidationCollectionRecord } from '../stores/records.ts';
@@ -28,6 +27,7 @@ import {
   changedSince,
   compareCatalogs,
   headCatalog,
+  isSameDifference,
   sourceCatalog,
   type CatalogDifference,
   type Definition,
@@ -35,7 +35,7 @@ import {
 import type { Compared } from '../validation/compare.ts';
 import { compareRange, findDifferences, repairRange, type RangeWork } from '../validation/documents.ts';
 import { besideOthers, extentOf, merged, Tally, type Extent } from '../validation/findings.ts';
-import { ValidationLog, type CollectionToValidate } from '../validation/log.ts';
+import { ValidationLog } from '../validation/log.ts';
 import {
   documentBytes,
   isRange,
@@ -46,6 +46,7 @@ import {
   type Range,
   type Shape,
 } from '../validation/ranges.ts';
+import { toCompare } from '../validation/scope.ts';
 import { RangeQueue, type Item } from '../validation/range-queue.ts';
 import { checkCollection } from '../validation/server-check.ts';
 import { notAtThatTime, SourceReader } from '../validation/source-reader.ts';
@@ -205,7 +206,7 @@ class ValidateRun {
   async #checkByServer(): Promise<void> {
     if (this.#log.collections.size === 0) {
       const found = await this.#turn((head) => headCatalog(head, { indexes: false }));
-      await this.#log.list(found.flatMap(toValidate));
+      await this.#log.list(found.flatMap(toCompare));
     }
     const listed = [...this.#log.collections].filter(([, { state }]) => state === 'listed');
     await this.#turn(async (head) => {
@@ -262,7 +263,7 @@ class ValidateRun {
     const changed = await changedSince(client, at.ts, this.#ctx.signal);
     const unexplained = differences.filter(({ subjects }) => !subjects.some((one) => changed.has(one)));
     // One look may have come between two entries; a difference that stays is one.
-    const certain = unexplained.filter((one) => this.#suspected.some((other) => isSame(one, other)));
+    const certain = unexplained.filter((one) => this.#suspected.some((other) => isSameDifference(one, other)));
     this.#suspected = unexplained;
     if (certain.length > 0) {
       await this.#fail(
@@ -619,15 +620,4 @@ function progress(done: number, total: number | null, perSecond: number | null):
   const left = total === null ? 0 : Math.max(0, total - done);
   const etaSeconds = total !== null && perSecond ? Math.round(left / perSecond) : null;
   return { stage: 'validate', done, total, perSecond, etaSeconds };
-}
-
-/** The collections whose documents a head holds, and why some of them cannot be compared. */
-function toValidate({ db, name, uuid, options }: Definition): CollectionToValidate[] {
-  if (uuid === undefined || namespaceRule(db, name) !== 'copy') return [];
-  const notCompared = options.has('capped') ? 'it is capped: no server tells what a capped collection held' : null;
-  return [{ uuid, db, name, notCompared }];
-}
-
-function isSame(a: CatalogDifference, b: CatalogDifference): boolean {
-  return a.key === b.key && a.kind === b.kind;
 }

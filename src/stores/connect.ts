@@ -6,6 +6,7 @@ import {
   ReadPreference,
   WriteConcern,
   type Collection,
+  type CreateCollectionOptions,
   type Db,
   type ObjectId,
 } from 'mongodb';
@@ -23,6 +24,7 @@ import type {
   MemberRecord,
   PartRecord,
   RestoreRecord,
+  RotationRecord,
   SliceRecord,
   SyncCollectionRecord,
   SyncViewRecord,
@@ -49,6 +51,7 @@ export interface Stores {
   readonly manifests: Collection<ManifestRecord>;
   readonly manifestParts: Collection<ManifestPartRecord>;
   readonly restores: Collection<RestoreRecord>;
+  readonly rotations: Collection<RotationRecord>;
   readonly validations: Collection<ValidationRecord>;
   readonly validationCollections: Collection<ValidationCollectionRecord>;
   readonly syncCollections: Collection<SyncCollectionRecord>;
@@ -163,6 +166,7 @@ function collections(
     manifests: state.collection('manifests'),
     manifestParts: state.collection('manifestParts'),
     restores: state.collection('restores'),
+    rotations: state.collection('rotations'),
     validations: state.collection('validations'),
     validationCollections: state.collection('validationCollections'),
     syncCollections: sync.collection('collections'),
@@ -196,8 +200,10 @@ async function makeIndexes(stores: Stores, state: Db, sync: Db, oplog: Db): Prom
         [oplog, 'batches'],
         [oplog, 'batchParts'],
       ] as const
-    ).map(([db, name]) => createUncompressed(db, name)),
+    ).map(([db, name]) => createOnce(db, name, UNCOMPRESSED)),
   );
+  // Written first inside of a transaction, which is better spared the making of a collection.
+  await createOnce(state, 'rotations');
   // The chains are followed by indexes that hold all of a header: the bytes beside it are megabytes.
   await stores.batches.createIndex({ '_id.incarnation': 1, 'last.ts': 1, 'last.t': 1 });
   await stores.batchParts.createIndex({ incarnation: 1 });
@@ -234,9 +240,11 @@ async function makeIndexes(stores: Stores, state: Db, sync: Db, oplog: Db): Prom
 
 const NAMESPACE_EXISTS = 48;
 
-async function createUncompressed(db: Db, name: string): Promise<void> {
+const UNCOMPRESSED = { storageEngine: { wiredTiger: { configString: 'block_compressor=none' } } };
+
+async function createOnce(db: Db, name: string, options: CreateCollectionOptions = {}): Promise<void> {
   try {
-    await db.createCollection(name, { storageEngine: { wiredTiger: { configString: 'block_compressor=none' } } });
+    await db.createCollection(name, options);
   } catch (error) {
     if (!(error instanceof MongoServerError) || error.code !== NAMESPACE_EXISTS) throw error;
   }

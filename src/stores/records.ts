@@ -238,6 +238,56 @@ export interface ManifestRecord {
   readonly newStoredBytes: number;
   readonly reusedBlocks: number;
   readonly mongodVersion: string;
+  /** Absent of a snapshot that a version took which compared nothing. */
+  readonly verification?: StoredVerification;
+}
+
+/** What came of comparing a part of a head, while it was held still for a snapshot, with the source at that optime. */
+export interface StoredVerification {
+  /** `equal`: all that was compared is. `different`: not all of it is. `not-compared`: nothing was. */
+  readonly state: 'equal' | 'different' | 'not-compared';
+  /** Why nothing was compared, or less than was due; null when all that was due was. */
+  readonly reason: string | null;
+  /** Which pass through all documents, and which snapshot of it, each from 1; how many it is to take. */
+  readonly round: number;
+  readonly snapshot: number;
+  readonly within: number;
+  /** The round is at its end with this snapshot. */
+  readonly roundEnded: boolean;
+  /** All documents of the head, about, in bytes; null when they were not looked at. What the round has compared so far, this part included. */
+  readonly totalBytes: number | null;
+  readonly roundBytes: number;
+  /** What was compared and equal. */
+  readonly ranges: number;
+  readonly documents: number;
+  readonly bytes: number;
+  /** Names, UUIDs, options, indexes and views were compared, all but those in `notCompared`. */
+  readonly definitions: boolean;
+  /** How many seconds the source was ahead of the optime when the comparing ended, at most; null when nothing was compared. */
+  readonly ageSeconds: number | null;
+  readonly durationMs: number;
+  /** The first of what could not be compared, and how much there was. */
+  readonly notCompared: readonly StoredOmission[];
+  readonly omissions: number;
+  readonly different: readonly StoredFinding[];
+}
+
+/** `rotations`: how far the documents of the head of one initial sync are compared, a part with each snapshot. */
+export interface RotationRecord {
+  /** The incarnation. */
+  readonly _id: ObjectId;
+  readonly round: number;
+  /** How many snapshots of the round there were. */
+  readonly snapshots: number;
+  /** The first range that is not compared yet: UUID of its collection, and where it begins; null at the begin of either. */
+  readonly uuid: Binary | null;
+  readonly from: Binary | null;
+  /** What the round has compared, in bytes. */
+  readonly bytes: number;
+  /** How many snapshots in a row had no time for a single range there. */
+  readonly tries: number;
+  /** The snapshot that wrote this. */
+  readonly through: string;
 }
 
 /** `manifestParts`: a run of the blocks of one file, in order. */

@@ -135,6 +135,11 @@ function readEntry(db: string, entry: Buffer): Definition {
   };
 }
 
+/** Whether two looks found the same thing to differ. */
+export function isSameDifference(a: CatalogDifference, b: CatalogDifference): boolean {
+  return a.key === b.key && a.kind === b.kind;
+}
+
 /** What is not the same bytes on both sides. */
 export function compareCatalogs(source: readonly Definition[], head: readonly Definition[]): CatalogDifference[] {
   const differences: CatalogDifference[] = [];

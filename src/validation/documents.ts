@@ -58,18 +58,34 @@ export async function compareRange(work: RangeWork): Promise<Compared> {
   return await compareDocuments(source, head, batchSize(work.shape));
 }
 
+/** What differs in a range, and whether that is all of it. */
+export interface ToldApart {
+  readonly found: readonly StoredFinding[];
+  readonly isAll: boolean;
+}
+
 /**
- * What differs in a range that was found not to be equal. Nothing, when all of it was looked at and both sides hold the
- * same, only not in the same order. Where it cannot be told, because it is too much or the source cannot be read there any
- * more, it still differs.
+ * Tells apart what differs in a range that was found not to be equal. Nothing, when all of it was looked at and both sides
+ * hold the same, only not in the same order. All of it cannot be told where it is too much, or where the source cannot be
+ * read there any more.
  * @throws as compareRange
  */
-export async function findDifferences(work: RangeWork): Promise<StoredFinding[]> {
+export async function tellDifferences(work: RangeWork): Promise<ToldApart> {
   const namespace = namespaceOf(work.collection);
   const tallies = { missing: new Tally('missing'), different: new Tally('different'), extra: new Tally('extra') };
   const isAll = await tellApart(work, tallies);
-  const found = Object.values(tallies).flatMap((tally) => tally.found(namespace));
-  return isAll ? found : [...found, { namespace, kind: 'different', count: 1, ids: [], names: [] }];
+  return { found: Object.values(tallies).flatMap((tally) => tally.found(namespace)), isAll };
+}
+
+/** As tellDifferences; where it cannot be told what else there is, something differs. */
+export async function findDifferences(work: RangeWork): Promise<StoredFinding[]> {
+  const { found, isAll } = await tellDifferences(work);
+  return isAll ? [...found] : [...found, somethingElse(work.collection)];
+}
+
+/** Of a range that differs in more than was told apart. */
+export function somethingElse(collection: HeadCollection): StoredFinding {
+  return { namespace: namespaceOf(collection), kind: 'different', count: 1, ids: [], names: [] };
 }
 
 /** False when there is more than was looked at. */

@@ -14,6 +14,7 @@ import type { Stores } from '../stores/connect.ts';
 import type { MemberFence } from '../stores/members.ts';
 import type { StoredFinding, ValidationCollectionRecord, ValidationRecord } from '../stores/records.ts';
 import { bounded } from './findings.ts';
+import type { CollectionToCompare } from './scope.ts';
 
 const DUPLICATE_KEY = 11000;
 const CHANGED_ALWAYS = 'its definition changed whenever it was compared; its documents were compared';
@@ -28,16 +29,6 @@ export interface Validated {
   readonly member: string;
   /** The head was left in the middle of a repair: only the validation that began it can go on. */
   readonly inRepair: boolean;
-}
-
-/** A collection of the head to begin with. */
-export interface CollectionToValidate {
-  /** Hex. */
-  readonly uuid: string;
-  readonly db: string;
-  readonly name: string;
-  /** Why its documents cannot be compared; null when they can. */
-  readonly notCompared: string | null;
 }
 
 export class ValidationLog {
@@ -93,7 +84,7 @@ export class ValidationLog {
   }
 
   /** Notes what is to be compared. Said again, what is there stays as it is. */
-  async list(collections: readonly CollectionToValidate[]): Promise<void> {
+  async list(collections: readonly CollectionToCompare[]): Promise<void> {
     const records = collections.map((one) => newCollection(this.#record._id, this.#fence.epoch, one));
     await storing(this.#fence, async () => {
       for (let at = 0; at < records.length; at += WRITE_BATCH) {
@@ -193,7 +184,7 @@ function whyNotCompared({ reason, ranges, documents }: ValidationCollectionRecor
 function newCollection(
   validation: string,
   epoch: number,
-  { uuid, db, name, notCompared }: CollectionToValidate,
+  { uuid, db, name, notCompared }: CollectionToCompare,
 ): ValidationCollectionRecord {
   return {
     _id: { validation, uuid: new Binary(Buffer.from(uuid, 'hex'), Binary.SUBTYPE_UUID) },

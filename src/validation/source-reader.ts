@@ -7,6 +7,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import type { PinnedMember, Source } from '../source/connect.ts';
 import { confirmPosition } from '../source/positions.ts';
+import type { ReadPace } from '../source/read-pace.ts';
 import { SourceCursor, SourceSilent } from './source-cursor.ts';
 
 /**
@@ -65,29 +66,35 @@ export interface Reading {
   readonly signal: AbortSignal;
 }
 
+export interface SourceReaderOptions {
+  /** How long one reply is waited for, in milliseconds. */
+  readonly replyMs?: number;
+  /** How fast documents are read; the source's own limit when left out. */
+  readonly readPace?: ReadPace;
+}
+
 export class SourceReader implements AsyncDisposable {
   readonly #source: Source;
   readonly #member: PinnedMember;
   /** Before 5.0 a past time can be read inside of transactions only (research, mongodb-internals §7). */
   readonly #inTransaction: boolean;
   readonly #replyMs: number;
+  readonly #readPace: ReadPace;
 
-  private constructor(source: Source, member: PinnedMember, inTransaction: boolean, replyMs: number) {
+  private constructor(source: Source, member: PinnedMember, inTransaction: boolean, options: SourceReaderOptions) {
     this.#source = source;
     this.#member = member;
     this.#inTransaction = inTransaction;
-    this.#replyMs = replyMs;
+    this.#replyMs = options.replyMs ?? REPLY_MS;
+    this.#readPace = options.readPace ?? source.pace;
   }
 
-  /**
-   * @param options `replyMs`: how long one reply is waited for, in milliseconds
-   * @throws LifeboatError `SourceUnavailable` (retryable)
-   */
-  static async open(source: Source, { replyMs = REPLY_MS }: { readonly replyMs?: number } = {}): Promise<SourceReader> {
+  /** @throws LifeboatError `SourceUnavailable` (retryable) */
+  static async open(source: Source, options: SourceReaderOptions = {}): Promise<SourceReader> {
     const inTransaction = Number.parseInt(source.identity.version, 10) < 5;
     // A secondary runs no transactions.
     const member = await source.pinned(inTransaction ? await primaryOf(source) : undefined);
-    return new SourceReader(source, member, inTransaction, replyMs);
+    return new SourceReader(source, member, inTransaction, options);
   }
 
   get pace(): Pace {
@@ -96,7 +103,7 @@ export class SourceReader implements AsyncDisposable {
 
   /** How many bytes may be read in that many seconds; no bound is Infinity. */
   async bytesWithin(seconds: number, signal: AbortSignal): Promise<number> {
-    const { pace } = this.#source;
+    const pace = this.#readPace;
     // The limit is looked at when it is asked for leave.
     const { settle } = await pace.admit(0, signal);
     settle(0);
@@ -130,7 +137,7 @@ export class SourceReader implements AsyncDisposable {
    */
   async open(db: string, command: Document, { at, signal, average }: Reading): Promise<SourceCursor> {
     const { client } = this.#member;
-    const from = { database: client.db(db), pace: this.#source.pace, average, replyMs: this.#replyMs, signal };
+    const from = { database: client.db(db), pace: this.#readPace, average, replyMs: this.#replyMs, signal };
     const atClusterTime = toTimestamp(at.ts);
     if (!this.tellsOfPast(db)) {
       return SourceCursor.open(from, {

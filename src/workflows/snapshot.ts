@@ -33,8 +33,21 @@ export async function snapshot(input: SnapshotInput): Promise<SnapshotSummary> {
       (sight) => setCurrentDetails(workDetails(what, where, { sight, at: new Date().toISOString() })),
     );
     setCurrentDetails(
-      `**${deployment}**: snapshot \`${summary.id}\` at ${formatOptime(summary.optime)}: ${bytes(summary.logicalBytes)}, of which ${bytes(summary.newStoredBytes)} had to be stored, in ${duration(summary.durationMs)}.`,
+      `**${deployment}**: snapshot \`${summary.id}\` at ${formatOptime(summary.optime)}: ${bytes(summary.logicalBytes)}, of which ${bytes(summary.newStoredBytes)} had to be stored, in ${duration(summary.durationMs)}. ${comparedText(summary)}`,
     );
     return summary;
   });
+}
+
+/** A result of an earlier version says nothing of it. */
+function comparedText({ verification }: Partial<Pick<SnapshotSummary, 'verification'>>): string {
+  switch (verification?.state) {
+    case 'equal':
+      return `${bytes(verification.bytes)} of its documents were compared with the source, and are equal.`;
+    case 'different':
+      return `**It differs from the source** in ${verification.different.join(', ')}.`;
+    case 'not-compared':
+    case undefined:
+      return 'Nothing of it was compared with the source.';
+  }
 }

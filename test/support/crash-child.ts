@@ -12,7 +12,7 @@ import { beginPurge, purgeSnapshots } from '../../src/steps/purge.ts';
 import { restoreDirectory, type RestoreRequest } from '../../src/steps/restore-directory.ts';
 import { takeSnapshot, type SnapshotParts } from '../../src/steps/take-snapshot.ts';
 import { openStores } from '../../src/stores/connect.ts';
-import { lockMongod, stepContext } from './snapshots.ts';
+import { lockMongod, NO_SOURCE, stepContext } from './snapshots.ts';
 
 export interface SnapshotCrash {
   readonly step: 'snapshot';
@@ -89,6 +89,7 @@ async function crashSnapshot({ store, head, member, dieAt }: SnapshotCrash): Pro
     member: 'rs0',
     source: record.source,
     daemon: 'd1',
+    verification: NO_SOURCE,
   };
   const onReport = dieAt === 'blocks' ? dieIn('snapshot') : () => undefined;
   await takeSnapshot(stepContext(new AbortController().signal, onReport), parts, { minimum: ZERO_OPTIME });

@@ -18,7 +18,7 @@ import { Arrivals } from '../../src/stores/arrivals.ts';
 import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
 import { isLifeboatError } from '../../src/shared/errors.ts';
 import type { HeadPosition, SnapshotSummary } from '../../src/shared/messages.ts';
-import { samePosition, ZERO_OPTIME, type Position } from '../../src/shared/optime.ts';
+import { samePosition, type Position } from '../../src/shared/optime.ts';
 import { openSource, type Source } from '../../src/source/connect.ts';
 import type { ReadLimit } from '../../src/source/read-pace.ts';
 import { applyEntries } from '../../src/steps/apply-entries.ts';
@@ -29,13 +29,14 @@ import { copySource } from '../../src/steps/copy-source.ts';
 import { finishSync } from '../../src/steps/finish-sync.ts';
 import { seedHead, type Fillable } from '../../src/steps/seed-head.ts';
 import { tailOplog } from '../../src/steps/tail-oplog.ts';
-import { takeSnapshot } from '../../src/steps/take-snapshot.ts';
+import { takeSnapshot, type LockableHead } from '../../src/steps/take-snapshot.ts';
 import { validateHead } from '../../src/steps/validate-head.ts';
+import type { VerificationParts } from '../../src/steps/verify-part.ts';
 import { FreshSlices } from '../../src/syncstore/fresh-slices.ts';
 import { createMember, fenceOf } from '../../src/stores/claims.ts';
 import { openStores, type Stores } from '../../src/stores/connect.ts';
 import { readMember, type MemberFence } from '../../src/stores/members.ts';
-import type { ValidationRecord } from '../../src/stores/records.ts';
+import type { StoredVerification, ValidationRecord } from '../../src/stores/records.ts';
 import { copyEach } from './copy-each.ts';
 import { testFolder, type TestFolder } from './folders.ts';
 import type { Random } from './random.ts';
@@ -165,14 +166,6 @@ export class DataPath implements AsyncDisposable {
     this.#head = await HeadOwner.open(this.#headOptions);
   }
 
-  /** A snapshot of the head where it stands. */
-  async snapshot(): Promise<SnapshotSummary> {
-    const { stores, fence, head } = this;
-    const { deployment, member, source } = await readMember(stores, fence);
-    const parts = { stores, fence, head, deployment, member, source, daemon: 'here' };
-    return takeSnapshot(this.#context(), parts, { minimum: ZERO_OPTIME });
-  }
-
   /** The directory of the head is lost; a head is made from the newest snapshot. */
   async loseHead(): Promise<void> {
     await this.#head.destroy();
@@ -190,8 +183,8 @@ export class DataPath implements AsyncDisposable {
     this.#head = await HeadOwner.open(this.#headOptions);
   }
 
-  #context(): StepContext {
-    return { signal: this.#closing.signal, report: () => undefined, logger: this.#logger };
+  #context(signal = this.#closing.signal): StepContext {
+    return { signal, report: () => undefined, logger: this.#logger };
   }
 
   /**
@@ -280,6 +273,33 @@ export class DataPath implements AsyncDisposable {
     const { rangeDocuments } = this.#options;
     const parts = { stores, source: this.#source, fence, head };
     return validateHead(ctx, { ...parts, ...(rangeDocuments === undefined ? {} : { rangeDocuments }) }, { maxMs });
+  }
+
+  /** How a part of this head is compared with its source. */
+  verification(options: Partial<VerificationParts> = {}): VerificationParts {
+    const readLimit = (): Promise<null> => Promise.resolve(null);
+    const source = (): Promise<Source> => Promise.resolve(this.#source);
+    return { source, readLimit, maxMs: 60_000, within: 28, ...options };
+  }
+
+  /** Brings the head to the newest entry of the source and takes a snapshot there. */
+  async snapshot(
+    options: Partial<VerificationParts> = {},
+    head: LockableHead = this.head,
+    signal: AbortSignal = this.#closing.signal,
+  ): Promise<SnapshotSummary> {
+    const { stores, fence } = this;
+    const { member, source } = await readMember(stores, fence);
+    const parts = { stores, fence, head, deployment: DEPLOYMENT, member, source, daemon: 'here' };
+    const { ts } = await this.applyUntil(await this.newest()).then(({ appliedThrough }) => appliedThrough);
+    return takeSnapshot(this.#context(signal), { ...parts, verification: this.verification(options) }, { minimum: ts });
+  }
+
+  /** What the manifest of a snapshot says of its comparison. */
+  async verificationOf(id: string): Promise<StoredVerification> {
+    const manifest = await this.stores.manifests.findOne({ _id: id });
+    if (!manifest?.verification) throw new Error(`nothing is said of snapshot ${id}`);
+    return manifest.verification;
   }
 
   /** URI of the set that holds the stores. */

@@ -7,10 +7,12 @@ import { pino } from 'pino';
 import { findBinary } from '../../src/embedded/binaries.ts';
 import type { LockedHead } from '../../src/head/types.ts';
 import { privateSocketPath, startMongod, type RunningMongod } from '../../src/mongod/process.ts';
+import { LifeboatError } from '../../src/shared/errors.ts';
 import type { Progress } from '../../src/shared/messages.ts';
 import type { Optime } from '../../src/shared/optime.ts';
 import type { StepContext } from '../../src/steps/context.ts';
 import type { SnapshotParts } from '../../src/steps/take-snapshot.ts';
+import type { VerificationParts } from '../../src/steps/verify-part.ts';
 import type { Stores } from '../../src/stores/connect.ts';
 import { testFolder } from './folders.ts';
 
@@ -95,6 +97,7 @@ export async function lockMongod(held: {
     mongodVersion: String((await admin.command({ buildInfo: 1 }))['version']),
     files: () => filesOf(dbpath),
     stillHeld: () => Promise.resolve(!released && held.isAlive()),
+    read: () => Promise.reject(new Error('a mongod that is no head')),
     async release() {
       if (!released && held.isAlive()) await admin.command({ fsyncUnlock: 1 });
       released = true;
@@ -142,6 +145,14 @@ export function stepContext(
   return { signal, report, logger: pino({ level: 'info' }, { write }), reports, logs };
 }
 
+/** Of a member whose source is not there: nothing is compared. */
+export const NO_SOURCE: VerificationParts = {
+  source: () => Promise.reject(new LifeboatError('SourceUnavailable', 'no member of the source answers')),
+  readLimit: () => Promise.resolve(null),
+  maxMs: 1_000,
+  within: 2,
+};
+
 /** A claimed member of a deployment, with all that a snapshot of it takes but the head. */
 export async function claimedMember(
   stores: Stores,
@@ -165,5 +176,8 @@ export async function claimedMember(
     oplog: null,
     warnings: [],
   });
-  return { stores, fence: { key, incarnation, epoch: 1 }, deployment, member: 'rs0', source, daemon: 'd1' };
+  return {
+    ...{ stores, fence: { key, incarnation, epoch: 1 }, deployment, member: 'rs0', source, daemon: 'd1' },
+    verification: NO_SOURCE,
+  };
 }

@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import { isAbsolute, resolve } from 'node:path';
 import { LifeboatError } from '../../shared/errors.ts';
-import type { RestoreInput, RestoreSummary } from '../../shared/messages.ts';
+import type { RestoreInput, RestoreSummary, SnapshotVerification } from '../../shared/messages.ts';
 import { TASK_QUEUE, workflowIdOf } from '../../shared/names.ts';
 import type { Stores } from '../../stores/connect.ts';
 import { DAEMON_LOST_MS, findDaemon } from '../../stores/daemons.ts';
@@ -31,7 +31,7 @@ export interface RestoreFlags extends WaitFlags {
 export async function restore(context: CliContext, name: string, flags: RestoreFlags): Promise<Outcome> {
   const snapshot = chosenSnapshot(flags);
   const path = directoryOf(flags.to);
-  const { deployment } = await existingSnapshot(context, snapshot);
+  const { deployment, verification } = await existingSnapshot(context, snapshot);
   if (deployment !== name) {
     throw new LifeboatError('UnknownSnapshot', `${snapshot} is a snapshot of ${deployment}, not of ${name}`);
   }
@@ -64,7 +64,7 @@ export async function restore(context: CliContext, name: string, flags: RestoreF
       flags,
       what: `the restore of ${name}`,
       hint: `see \`lifeboat restores show ${id}\``,
-      outcome: (summary) => ({ result: summary, text: restoredText(summary) }),
+      outcome: (summary) => ({ result: summary, text: restoredText(summary, verification) }),
     });
   });
 }
@@ -141,13 +141,17 @@ async function runningDaemons(stores: Stores): Promise<readonly { readonly _id: 
     .toArray();
 }
 
-function restoredText(summary: RestoreSummary): string {
+function restoredText(summary: RestoreSummary, { state, different }: SnapshotVerification): string {
   return fields([
     ['restore', summary.id],
     ['destination', summary.destination],
     ['optime', optime(summary.optime)],
     ['size', bytes(summary.bytes)],
     ['verified', summary.verified ? 'yes: hashes, a started mongod, validate of every collection' : 'NO'],
+    [
+      'NOT EQUAL',
+      state === 'different' ? `the snapshot was found to differ from the source: ${different.join(', ')}` : null,
+    ],
     ['took', duration(summary.durationMs)],
   ]);
 }

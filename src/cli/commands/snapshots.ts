@@ -1,9 +1,16 @@
 /** `lifeboat snapshots`: taken, listed, shown, verified. */
-import { findSnapshot, listSnapshots } from '../../blockstore/snapshots.ts';
+import { findSnapshot, listSnapshots, verificationFindings } from '../../blockstore/snapshots.ts';
 import { LifeboatError } from '../../shared/errors.ts';
-import type { SnapshotInput, SnapshotSummary, VerifyResult, VerifySnapshotInput } from '../../shared/messages.ts';
+import type {
+  SnapshotInput,
+  SnapshotSummary,
+  SnapshotVerification,
+  VerifyResult,
+  VerifySnapshotInput,
+} from '../../shared/messages.ts';
 import { TASK_QUEUE, workflowIdOf } from '../../shared/names.ts';
 import type { CliContext } from '../context.ts';
+import { findingOf, findingText, section } from '../findings.ts';
 import { errorFrom, type Outcome } from '../outcome.ts';
 import { withStores } from '../stores.ts';
 import { promptly, withTemporal } from '../temporal.ts';
@@ -34,9 +41,18 @@ export async function createSnapshot(context: CliContext, name: string, flags: W
       flags,
       what: `the snapshot of ${name}`,
       hint: `see \`lifeboat snapshots list ${name}\``,
-      outcome: (summary) => ({ result: summary, text: snapshotText(summary) }),
+      outcome: taken,
     });
   });
+}
+
+/** A snapshot of a head that differs is there, and no success. */
+function taken(summary: SnapshotSummary): Outcome {
+  const { state, different } = summary.verification;
+  const outcome = { result: summary, text: snapshotText(summary) };
+  if (state !== 'different') return outcome;
+  const message = `snapshot ${summary.id} was taken, and differs from the source in ${different.join(', ')}`;
+  return { ...outcome, error: new LifeboatError('Diverged', message) };
 }
 
 export async function showSnapshots(context: CliContext, name: string | undefined): Promise<Outcome> {
@@ -46,14 +62,35 @@ export async function showSnapshots(context: CliContext, name: string | undefine
 }
 
 export async function showSnapshot(context: CliContext, id: string): Promise<Outcome> {
-  const snapshot = await existingSnapshot(context, id);
-  return { result: snapshot, text: snapshotText(snapshot) };
+  return withStores(context, async (stores) => {
+    const snapshot = await findSnapshot(stores, id);
+    if (!snapshot) throw unknownSnapshot(id);
+    const found = await verificationFindings(stores, id);
+    const findings = { different: found.different.map(findingOf), notCompared: found.notCompared };
+    const text = [
+      snapshotText(snapshot),
+      ...section('Different', findings.different.map(findingText)),
+      ...section('Not compared', [
+        ...found.notCompared.map(({ namespace, reason }) => `${namespace}: ${reason}`),
+        ...moreThan(found.notCompared.length, snapshot.verification.omissions),
+      ]),
+    ].join('\n');
+    return { result: { ...snapshot, findings }, text };
+  });
+}
+
+function moreThan(told: number, all: number): string[] {
+  return all > told ? [`and ${all - told} more`] : [];
+}
+
+function unknownSnapshot(id: string): LifeboatError {
+  return new LifeboatError('UnknownSnapshot', `there is no snapshot ${id}`);
 }
 
 /** @throws LifeboatError `UnknownSnapshot` */
 export async function existingSnapshot(context: CliContext, id: string): Promise<SnapshotSummary> {
   const snapshot = await withStores(context, (stores) => findSnapshot(stores, id));
-  if (!snapshot) throw new LifeboatError('UnknownSnapshot', `there is no snapshot ${id}`);
+  if (!snapshot) throw unknownSnapshot(id);
   return snapshot;
 }
 
@@ -103,7 +140,7 @@ function verified(id: string, result: VerifyResult): Outcome {
 
 function snapshotsTable(snapshots: readonly SnapshotSummary[]): string {
   return table(
-    ['ID', 'DEPLOYMENT', 'OPTIME', 'SIZE', 'NEW', 'REUSED BLOCKS', 'TOOK'],
+    ['ID', 'DEPLOYMENT', 'OPTIME', 'SIZE', 'NEW', 'REUSED BLOCKS', 'TOOK', 'COMPARED'],
     snapshots.map((snapshot) => [
       snapshot.id,
       snapshot.deployment,
@@ -112,6 +149,7 @@ function snapshotsTable(snapshots: readonly SnapshotSummary[]): string {
       bytes(snapshot.newStoredBytes),
       String(snapshot.reusedBlocks),
       duration(snapshot.durationMs),
+      comparedShort(snapshot.verification),
     ]),
     [3, 4, 5, 6],
   );
@@ -127,5 +165,40 @@ function snapshotText(snapshot: SnapshotSummary): string {
     ['new blocks', `${snapshot.newBlocks}, ${bytes(snapshot.newStoredBytes)} stored`],
     ['reused blocks', String(snapshot.reusedBlocks)],
     ['took', duration(snapshot.durationMs)],
+    ['compared with the source', comparedText(snapshot.verification)],
+    ['not all that was due', snapshot.verification.state === 'not-compared' ? null : snapshot.verification.reason],
+    ['this round', roundText(snapshot.verification)],
   ]);
+}
+
+/** What of a snapshot was compared, in a word or two. */
+function comparedShort({ state, totalBytes, bytes: equal }: SnapshotVerification): string {
+  if (state === 'different') return 'DIFFERENT';
+  if (state === 'not-compared') return 'not compared';
+  return `${percent(equal, totalBytes)} equal`;
+}
+
+function comparedText({ state, reason, ...told }: SnapshotVerification): string {
+  if (state === 'not-compared') return `not compared: ${reason ?? 'nothing that was due can be'}`;
+  const { documents, bytes: equal, ranges, totalBytes, definitions, ageSeconds, omissions, different } = told;
+  const what = `${documents} documents, ${bytes(equal)}, in ${ranges} ranges (${percent(equal, totalBytes)} of all)`;
+  const within = ageSeconds === null ? '' : `, within ${ageSeconds} s of the optime`;
+  const rest = omissions === 0 ? '' : `; ${omissions} could not be compared`;
+  const known = `${what}${definitions ? ' and all definitions' : ', no definitions'}${within}${rest}`;
+  return state === 'equal' ? `equal: ${known}` : `DIFFERENT: ${different.join(', ')}. Equal: ${known}`;
+}
+
+function roundText(told: SnapshotVerification): string | null {
+  const { round, snapshot, within, roundEnded, roundBytes, totalBytes } = told;
+  if (round === 0) return null;
+  const far = roundEnded ? 'all that can be compared is' : `${percent(roundBytes, totalBytes)} so far`;
+  return `${round}, snapshot ${snapshot} of ${within}: ${far}`;
+}
+
+/** Of an estimate, which may be less than what was read. */
+function percent(part: number, total: number | null): string {
+  if (total === null) return '?%';
+  if (total === 0) return '100%';
+  const share = Math.min(100, (100 * part) / total);
+  return `${share < 10 && share > 0 ? share.toFixed(1) : Math.floor(share)}%`;
 }

@@ -1,5 +1,4 @@
 /** `lifeboat validations`: what came of comparing heads with their sources. */
-import { BSON, type Binary } from 'mongodb';
 import { fromTimestamp } from '../../mongo/positions.ts';
 import { LifeboatError } from '../../shared/errors.ts';
 import type { Optime } from '../../shared/optime.ts';
@@ -7,18 +6,9 @@ import type { StoredFinding, ValidationRecord } from '../../stores/records.ts';
 import { extentOf, type Extent } from '../../validation/findings.ts';
 import type { CliContext } from '../context.ts';
 import type { Outcome } from '../outcome.ts';
+import { findingOf, findingText, section, type FindingView } from '../findings.ts';
 import { withStores } from '../stores.ts';
 import { bytes, fields, optime, table, time } from '../text.ts';
-
-/** A finding as the command line shows it. */
-interface FindingView {
-  readonly namespace: string;
-  readonly kind: StoredFinding['kind'];
-  readonly count: number;
-  /** The first few, in canonical extended JSON. */
-  readonly ids: readonly unknown[];
-  readonly names: readonly string[];
-}
 
 /** A validation as the command line shows it; times are ISO 8601. */
 interface ValidationView {
@@ -88,16 +78,6 @@ function viewOf(record: ValidationRecord): ValidationView {
   };
 }
 
-function findingOf({ namespace, kind, count, ids, names }: StoredFinding): FindingView {
-  return { namespace, kind, count, ids: ids.map(extended), names };
-}
-
-/** An `_id` in canonical extended JSON. */
-function extended(id: Binary): unknown {
-  const document = BSON.deserialize(id.buffer, { promoteValues: false, validation: { utf8: false } });
-  return BSON.EJSON.serialize(document, { relaxed: false })['_id'] as unknown;
-}
-
 function documentsOf(findings: readonly StoredFinding[]): number {
   return findings.reduce((sum, { count }) => sum + count, 0);
 }
@@ -149,14 +129,4 @@ function validationText(view: ValidationView): string {
     ),
     ...section('Different', view.failed.map(findingText)),
   ].join('\n');
-}
-
-function section(title: string, lines: readonly string[]): string[] {
-  return lines.length === 0 ? [] : ['', `${title}:`, ...lines.map((line) => `  ${line}`)];
-}
-
-function findingText({ namespace, kind, count, ids, names }: FindingView): string {
-  const more = count > ids.length && ids.length > 0 ? ', …' : '';
-  const told = [...ids.map((id) => JSON.stringify(id)), ...names].join(', ');
-  return `${namespace}: ${count} ${kind}${told === '' ? '' : ` (${told}${more})`}`;
 }
