@@ -34,6 +34,8 @@ export interface LifeboatOptions {
   readonly takeoverAfter?: string;
   /** Keys of the section `daemon` of the configuration, beside its id. */
   readonly daemon?: object;
+  /** The section `limits` of the configuration. */
+  readonly limits?: object;
 }
 
 /** A further daemon: a worker of its own, with its own home and data directory. */
@@ -119,6 +121,7 @@ export async function startLifeboat(options: LifeboatOptions = {}): Promise<Test
         },
         blockstore: { uri: storeSet.uri },
         deployments: Object.fromEntries(entries),
+        ...(options.limits ? { limits: options.limits } : {}),
         ...more,
       });
       await writeConfigs();
