@@ -69,6 +69,8 @@ export interface DataPathOptions {
   readonly rangeDocuments?: number;
   /** How fast documents of the source are read. */
   readonly readLimit?: ReadLimit;
+  /** Holds the stores; one of its own, which goes with it, when left out. */
+  readonly storeSet?: TestReplicaSet;
 }
 
 /** Moments of an initial sync; see DataPath.initialSync. */
@@ -125,7 +127,7 @@ export class DataPath implements AsyncDisposable {
   static async open(options: DataPathOptions): Promise<DataPath> {
     const undo = new AsyncDisposableStack();
     try {
-      const set = undo.use(await startReplicaSet({ name: 'blocks' }));
+      const set = options.storeSet ?? undo.use(await startReplicaSet({ name: 'blocks' }));
       const folder = undo.use(await testFolder());
       const stores = undo.adopt(await openStores({ blockstore: set.uri }), (opened) => opened.close());
       const source = undo.adopt(
@@ -387,7 +389,7 @@ export class DataPath implements AsyncDisposable {
     await this.head.close();
     await this.#source.close();
     await this.stores.close();
-    await this.#set[Symbol.asyncDispose]();
+    if (!this.#options.storeSet) await this.#set[Symbol.asyncDispose]();
     await this.#folder[Symbol.asyncDispose]();
     if (this.#failure !== undefined) throw this.#failure;
   }

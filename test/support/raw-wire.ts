@@ -55,6 +55,16 @@ const OP_MSG = 2013;
 const HEADER = 16;
 
 /** A connection that sends commands as raw BSON, one at a time. */
+/** What a server answers to a command that it does not take. */
+export class RefusedByServer extends Error {
+  readonly code: number;
+
+  constructor(code: number, message: string) {
+    super(`the server refused a raw command: ${code} ${message}`);
+    this.code = code;
+  }
+}
+
 export class RawWire implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #incoming: AsyncIterator<Buffer>;
@@ -87,7 +97,7 @@ export class RawWire implements AsyncDisposable {
     const reply = deserialize(this.#rest.subarray(HEADER + 5, this.#rest.readInt32LE(0)));
     this.#rest = this.#rest.subarray(this.#rest.readInt32LE(0));
     const failure = reply['writeErrors']?.[0] ?? (reply['ok'] === 1 ? undefined : reply);
-    if (failure) throw new Error(`the server refused a raw command: ${failure.code} ${failure.errmsg}`);
+    if (failure) throw new RefusedByServer(Number(failure.code), String(failure.errmsg));
     return reply;
   }
 

@@ -1,0 +1,274 @@
+/** Doing the operations of a workload on a replica set. What a server refuses is no failure: it is what the seed asked for. */
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  MongoBulkWriteError,
+  MongoServerError,
+  type AnyBulkWriteOperation,
+  type ClientSession,
+  type Collection,
+  type Document,
+  type MongoClient,
+} from 'mongodb';
+import type { MongodAddress } from '../../src/mongod/process.ts';
+import { HandTransaction } from '../support/hand-transaction.ts';
+import { oddShapes } from '../support/odd-documents.ts';
+import { Random } from '../support/random.ts';
+import { int32, RawWire, rawDocument, RefusedByServer } from '../support/raw-wire.ts';
+import type { DocumentOperation, Namespace, Operation, Prepared, Transaction } from './operations.ts';
+import { changeOf, contentOf, filterOf, idOf, INDEXES, modificationOf, optionsOf } from './values.ts';
+
+/** Where operations are done. */
+export interface Target {
+  readonly client: MongoClient;
+  /** Address of the primary, for what the driver would not send. */
+  readonly primary: MongodAddress;
+}
+
+/** Done, or the name of the server's reason to refuse it. */
+export type Outcome = 'done' | { readonly refused: string };
+
+type Doc = Document & { _id: unknown };
+
+/** @throws whatever is not the server's own refusal */
+export async function perform(target: Target, operation: Operation): Promise<Outcome> {
+  try {
+    await doIt(target, operation);
+    return 'done';
+  } catch (error) {
+    if (error instanceof RefusedByServer) return { refused: String(error.code) };
+    if (error instanceof MongoBulkWriteError) return { refused: String(error.code) };
+    if (error instanceof MongoServerError) return { refused: error.codeName ?? String(error.code) };
+    throw error;
+  }
+}
+
+function split(ns: Namespace): { readonly db: string; readonly name: string } {
+  const at = ns.indexOf('.');
+  return { db: ns.slice(0, at), name: ns.slice(at + 1) };
+}
+
+function collectionOf({ client }: Target, ns: Namespace): Collection<Doc> {
+  const { db, name } = split(ns);
+  return client.db(db).collection<Doc>(name);
+}
+
+async function doIt(target: Target, operation: Operation): Promise<unknown> {
+  const { client } = target;
+  switch (operation.kind) {
+    case 'insert':
+    case 'update':
+    case 'replace':
+    case 'delete':
+    case 'findAndModify':
+    case 'moveKey':
+      return onDocuments(target, operation);
+    case 'insertExactly':
+      return insertExactly(target, operation);
+    case 'transaction':
+      return transact(target, operation);
+    case 'prepared':
+      return prepare(target, operation);
+    case 'series':
+      return collectionOf(target, operation.ns).insertMany(
+        Array.from({ length: operation.count }, (_, n) => seriesDocument(operation.salt + n)) as Doc[],
+      );
+    case 'create': {
+      const { db, name } = split(operation.ns);
+      return client.db(db).createCollection(name, optionsOf(operation.as, operation.salt));
+    }
+    case 'drop':
+      return collectionOf(target, operation.ns).drop();
+    case 'dropDatabase':
+      return client.db(operation.db).dropDatabase();
+    case 'rename': {
+      const { from, to, dropTarget } = operation;
+      return client.db('admin').command({ renameCollection: from, to, dropTarget });
+    }
+    case 'renameInCircle':
+      return renameInCircle(target, operation.db, operation.collections);
+    case 'convertToCapped': {
+      const { db, name } = split(operation.ns);
+      return client.db(db).command({ convertToCapped: name, size: operation.bytes });
+    }
+    case 'collMod': {
+      const { db, name } = split(operation.ns);
+      return client.db(db).command({ collMod: name, ...modificationOf(operation.change, operation.salt) });
+    }
+    case 'createIndex': {
+      const index = INDEXES[operation.index];
+      return index && collectionOf(target, operation.ns).createIndex(index.key, index.options);
+    }
+    case 'dropIndex': {
+      const index = operation.index === null ? '*' : (INDEXES[operation.index]?.options.name ?? '');
+      return collectionOf(target, operation.ns).dropIndex(index);
+    }
+    case 'createInTransaction':
+      return createInTransaction(target, operation.ns, operation.end);
+    case 'user':
+      return changeUser(target, operation.db, `user${operation.name}`, operation.action);
+    case 'role':
+      return changeRole(target, operation.db, `role${operation.name}`, operation.action);
+  }
+}
+
+async function onDocuments(target: Target, operation: DocumentOperation, session?: ClientSession): Promise<unknown> {
+  const collection = collectionOf(target, operation.ns);
+  const options = session ? { session } : {};
+  switch (operation.kind) {
+    case 'insert': {
+      const { ids, shape, salt, ordered } = operation;
+      const documents = ids.map((id) => ({ _id: idOf(id), ...contentOf(shape, id, salt) }));
+      return collection.insertMany(documents, { ...options, ordered: session ? true : ordered });
+    }
+    case 'update': {
+      const { which, change, salt, many, upsert } = operation;
+      const [filter, by] = [filterOf(which), changeOf(change, salt)];
+      const given = { ...options, upsert };
+      return many ? collection.updateMany(filter, by, given) : collection.updateOne(filter, by, given);
+    }
+    case 'replace': {
+      const { which, shape, salt, upsert } = operation;
+      const id = 'id' in which ? which.id : which.n;
+      return collection.replaceOne(filterOf(which), contentOf(shape, id, salt), { ...options, upsert });
+    }
+    case 'delete': {
+      const filter = filterOf(operation.which);
+      return operation.many ? collection.deleteMany(filter, options) : collection.deleteOne(filter, options);
+    }
+    case 'findAndModify': {
+      const filter = filterOf(operation.which);
+      if (operation.as === 'remove') return collection.findOneAndDelete(filter, options);
+      const by = changeOf(operation.change, operation.salt);
+      return collection.findOneAndUpdate(filter, by, { ...options, returnDocument: operation.as });
+    }
+    case 'moveKey': {
+      const filter = filterOf({ id: operation.from });
+      const found = await collection.findOneAndUpdate(filter, { $unset: { key: 1 } }, options);
+      const key: unknown = found?.['key'];
+      if (key === undefined) return undefined;
+      const moves: AnyBulkWriteOperation<Doc>[] = [
+        { updateOne: { filter: filterOf({ id: operation.to }), update: { $set: { key } } } },
+      ];
+      return collection.bulkWrite(moves, options);
+    }
+  }
+}
+
+async function insertExactly(
+  { primary }: Target,
+  { ns, ids, salt }: { readonly ns: Namespace; readonly ids: readonly number[]; readonly salt: number },
+): Promise<void> {
+  const shapes = [...oddShapes().values()];
+  const documents = ids.map((id) =>
+    rawDocument([
+      ...(salt % 3 ? [] : [[0x10, 'before', int32(salt)] as const]),
+      [0x10, '_id', int32(id)],
+      ...(shapes[(salt + id) % shapes.length] ?? []),
+    ]),
+  );
+  await using wire = await RawWire.open(primary);
+  await wire.insertExactly(ns, documents);
+}
+
+/** More of it than fits one entry. */
+const PART_BYTES = 6 * 1024 * 1024;
+
+async function transact(target: Target, { operations, end, largeParts, openMs }: Transaction): Promise<void> {
+  const session = target.client.startSession();
+  try {
+    session.startTransaction({ writeConcern: { w: 'majority' } });
+    for (const operation of operations) await onDocuments(target, operation, session);
+    const parts = target.client.db('alpha').collection<{ _id: number }>('parts');
+    for (let n = 0; n < largeParts; n += 1) {
+      const part = new Random(n + openMs).bytes(PART_BYTES);
+      await parts.replaceOne({ _id: n }, { part }, { session, upsert: true });
+    }
+    await delay(openMs);
+    if (end === 'commit') await session.commitTransaction();
+    else await session.abortTransaction();
+  } catch (error) {
+    if (session.inTransaction()) await session.abortTransaction();
+    throw error;
+  } finally {
+    await session.endSession();
+  }
+}
+
+async function prepare({ primary }: Target, { ns, id, salt, end, openMs }: Prepared): Promise<void> {
+  await using transaction = await HandTransaction.open(primary);
+  let isBegun = false;
+  try {
+    for (const one of ns) {
+      const { db, name } = split(one);
+      const [q, u] = [{ _id: idOf(id) }, { $set: { prepared: salt, n: salt % 3 } }];
+      await transaction.run(db, { update: name, updates: [{ q, u, upsert: true }] });
+      isBegun = true;
+    }
+    await transaction.prepare();
+  } catch (error) {
+    // The server has ended it by itself, unless nothing failed in it.
+    if (isBegun) await transaction.abort().catch(() => undefined);
+    throw error;
+  }
+  await delay(openMs);
+  await (end === 'commit' ? transaction.commit() : transaction.abort());
+}
+
+function seriesDocument(salt: number): Document {
+  const random = new Random(salt);
+  return { at: new Date(1.7e12 + random.below(1e8)), meta: random.below(3), value: random.below(1_000), n: salt % 5 };
+}
+
+async function renameInCircle({ client }: Target, name: string, collections: readonly string[]): Promise<void> {
+  const db = client.db(name);
+  const [first = '', ...others] = collections;
+  await db.renameCollection(first, 'x');
+  let free = first;
+  for (const other of others) {
+    // One that is not there leaves a gap in the circle; the others go round.
+    await db.renameCollection(other, free).catch(refusal);
+    free = other;
+  }
+  await db.renameCollection('x', free).catch(refusal);
+}
+
+function refusal(error: unknown): void {
+  if (!(error instanceof MongoServerError)) throw error;
+}
+
+async function createInTransaction({ client }: Target, ns: Namespace, end: 'commit' | 'abort'): Promise<void> {
+  const { db: of, name } = split(ns);
+  const db = client.db(of);
+  const session = client.startSession();
+  try {
+    session.startTransaction({ writeConcern: { w: 'majority' } });
+    await db.createCollection(name, { session });
+    await db.collection(name).createIndex({ n: 1 }, { session, name: 'n_1' });
+    await db.collection<Doc>(name).insertOne({ _id: 1, n: 1 }, { session });
+    if (end === 'commit') await session.commitTransaction();
+    else await session.abortTransaction();
+  } catch (error) {
+    if (session.inTransaction()) await session.abortTransaction();
+    throw error;
+  } finally {
+    await session.endSession();
+  }
+}
+
+const SCRAM = ['SCRAM-SHA-256'];
+
+async function changeUser({ client }: Target, db: string, name: string, action: string): Promise<unknown> {
+  const of = client.db(db);
+  if (action === 'drop') return of.command({ dropUser: name });
+  if (action === 'update') return of.command({ updateUser: name, roles: ['readWrite'], customData: { updated: true } });
+  return of.command({ createUser: name, pwd: 'nothing secret', roles: ['read'], mechanisms: SCRAM });
+}
+
+async function changeRole({ client }: Target, db: string, name: string, action: string): Promise<unknown> {
+  const of = client.db(db);
+  if (action === 'drop') return of.command({ dropRole: name });
+  const actions = action === 'update' ? ['find', 'insert'] : ['find'];
+  const privileges = [{ resource: { db, collection: 'a' }, actions }];
+  return of.command({ [action === 'update' ? 'updateRole' : 'createRole']: name, privileges, roles: [] });
+}
+

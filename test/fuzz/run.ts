@@ -1,0 +1,246 @@
+/**
+ * One run of the fuzzer: a workload on a source, a backup of it beside that, and comparisons. The steps of the backup are
+ * the product's own, run as its activities run them (support/data-path.ts).
+ */
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { MongoClient, type Timestamp } from 'mongodb';
+import { fromTimestamp, toTimestamp } from '../../src/mongo/positions.ts';
+import { startMongod } from '../../src/mongod/process.ts';
+import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
+import { compareOptimes, type Position } from '../../src/shared/optime.ts';
+import { restoreDirectory } from '../../src/steps/restore-directory.ts';
+import { DataPath, type Disturbance, type Disturbed } from '../support/data-path.ts';
+import { testFolder } from '../support/folders.ts';
+import { Random } from '../support/random.ts';
+import { freePort } from '../support/replica-set.ts';
+import { stepContext } from '../support/snapshots.ts';
+import type { Bed } from './bed.ts';
+import { Crowd, performCounted, type Tallies } from './crowd.ts';
+import type { DisturbancePlan, Workload } from './operations.ts';
+import type { Target } from './perform.ts';
+
+export interface RunResult {
+  readonly seed: number;
+  readonly version: string;
+  /** What differs, or stopped the backup; nothing when all is well. */
+  readonly findings: readonly string[];
+  readonly tallies: Tallies;
+  /** Where the source stood when the run began: its entries from there on are the run's. */
+  readonly from: Position;
+  readonly entries: number;
+  readonly comparisons: number;
+  readonly restores: number;
+  readonly restarts: number;
+  readonly disturbed: Disturbed;
+  readonly ms: number;
+}
+
+/** What may be changed for a test of the fuzzer itself. */
+export interface Meddling {
+  /** Called with the head in routine operation, before the last comparison. */
+  readonly spoil?: (path: DataPath) => Promise<void>;
+}
+
+/** A run that takes longer hangs, in milliseconds. */
+const PATIENCE_MS = 300_000;
+
+/** Does a workload on empty servers, and tells what came of it. Of an error of the backup only the run's result tells. */
+export async function runWorkload(bed: Bed, workload: Workload, meddling: Meddling = {}): Promise<RunResult> {
+  const beganAt = performance.now();
+  await bed.clear();
+  const from = await newest(bed);
+  const run = new Run(bed, workload, meddling);
+  const findings = await run.go();
+  const entries = await bed.source.client
+    .db('local')
+    .collection('oplog.rs')
+    .countDocuments({ ts: { $gt: toTimestamp(from.ts) } });
+  const { tallies, comparisons, restores, restarts, disturbed } = run;
+  const ms = Math.round(performance.now() - beganAt);
+  const counts = { entries, comparisons, restores, restarts, disturbed, ms };
+  return { seed: workload.seed, version: bed.version, findings, tallies, from, ...counts };
+}
+
+async function newest({ source }: Bed): Promise<Position> {
+  const { lastWrite } = await source.client.db('admin').command({ hello: 1 });
+  const { ts, t } = lastWrite.opTime as { ts: Timestamp; t: number };
+  return { ts: fromTimestamp(ts), term: Number(t) };
+}
+
+class Run {
+  readonly tallies: Tallies = new Map();
+  comparisons = 0;
+  restores = 0;
+  restarts = 0;
+  disturbed: Disturbed = { cut: 0, twins: 0, kills: 0 };
+  readonly #bed: Bed;
+  readonly #workload: Workload;
+  readonly #meddling: Meddling;
+  readonly #findings: string[] = [];
+
+  constructor(bed: Bed, workload: Workload, meddling: Meddling) {
+    this.#bed = bed;
+    this.#workload = workload;
+    this.#meddling = meddling;
+  }
+
+  async go(): Promise<readonly string[]> {
+    const { client, members } = this.#bed.source;
+    const target = { client, primary: members[0]?.address ?? { port: 0 } };
+    const timeout = AbortSignal.timeout(PATIENCE_MS);
+    const over = new Promise<never>((_, reject) => {
+      timeout.addEventListener('abort', () => reject(new Error('it did not come to an end')));
+    });
+    const { binary, source, storeSet } = this.#bed;
+    const { sliceBytes, disturbance, seed } = this.#workload;
+    for (const operation of this.#workload.before) await performCounted(target, operation, this.tallies);
+    const disturb = disturbanceOf(disturbance, seed);
+    const path = await DataPath.open({
+      ...{ source: source.uri, mongod: binary, storeSet, sliceBytes, rangeDocuments: 7 },
+      ...(disturb ? { disturb } : {}),
+    });
+    try {
+      await Promise.race([this.#backUp(target, path), over]);
+    } catch (error) {
+      this.#findings.push(textOf(error));
+    } finally {
+      this.disturbed = path.disturbed;
+      // What broke it has been told.
+      await path[Symbol.asyncDispose]().catch((error: unknown) => this.#findings.push(textOf(error)));
+    }
+    return [...new Set(this.#findings)];
+  }
+
+  async #backUp(target: Target, path: DataPath): Promise<void> {
+    const { clients, syncAfterSteps } = this.#workload;
+    const during = new Crowd(
+      target,
+      clients.map(({ duringSync }) => duringSync),
+      this.tallies,
+    );
+    try {
+      await during.taken(syncAfterSteps);
+      await path.initialSync();
+      await this.#validate(path);
+      await during.done();
+    } finally {
+      await during.stop();
+    }
+    const routine = new Crowd(
+      target,
+      clients.map((client) => client.routine),
+      this.tallies,
+    );
+    try {
+      await this.#stops(path, routine);
+      await routine.done();
+    } finally {
+      await routine.stop();
+    }
+    await this.#meddling.spoil?.(path);
+    await this.#compare(path, { between: 0, restore: this.#workload.restoreAtEnd });
+  }
+
+  /** Nothing may be found that has to be fetched anew: the next validation finds it, too, but nobody tests that copy. */
+  async #validate(path: DataPath): Promise<void> {
+    const { state, repaired } = await path.validate();
+    if (state !== 'equal') this.#findings.push(`the validation ended as ${state}`);
+    for (const { namespace, kind, count, names } of repaired) {
+      this.#findings.push(`the validation had to repair: ${namespace} ${kind} ${count} ${names.join(', ')}`);
+    }
+  }
+
+  async #stops(path: DataPath, crowd: Crowd): Promise<void> {
+    for (const stop of this.#workload.stops) {
+      await crowd.taken(stop.afterSteps);
+      if (stop.restart) {
+        this.restarts += 1;
+        await path.restartHead();
+      }
+      await crowd.hold();
+      await this.#compare(path, stop);
+      crowd.goOn();
+    }
+  }
+
+  /** At some entry since the last comparison, where that can be, and at the newest one. */
+  async #compare(
+    path: DataPath,
+    { between, restore }: { readonly between: number; readonly restore: boolean },
+  ): Promise<void> {
+    const at = await this.#somewhere(path, between);
+    if (at) {
+      // Of a catalog that has changed since, no server can tell what it was.
+      this.#note(`at an entry before ${at.ts.t},${at.ts.i}`, { ...(await path.prove(at)), notCompared: [] });
+    }
+    const end = await path.newest();
+    this.#note(`at ${end.ts.t},${end.ts.i}`, await path.prove(end));
+    if (restore) await this.#restore(path);
+  }
+
+  #note(where: string, { differences, notCompared }: EqualityReport): void {
+    this.comparisons += 1;
+    for (const { namespace, ...what } of differences) {
+      this.#findings.push(`${where}: ${namespace} differs: ${JSON.stringify(what)}`);
+    }
+    for (const { namespace, reason } of notCompared) {
+      this.#findings.push(`${where}: ${namespace} could not be compared: ${reason}`);
+    }
+  }
+
+  async #somewhere(path: DataPath, between: number): Promise<Position | undefined> {
+    const { position } = path.head.state();
+    if (!position || between === 0) return undefined;
+    const behind = position.appliedThrough.ts;
+    const entries = await this.#bed.source.client
+      .db('local')
+      .collection<{ ts: Timestamp; t: { toString(): string } }>('oplog.rs')
+      .find({ ts: { $gt: toTimestamp(behind) } }, { projection: { ts: 1, t: 1 } })
+      .toArray();
+    const entry = entries[Math.floor(between * entries.length)];
+    const at = entry && { ts: fromTimestamp(entry.ts), term: Number(entry.t.toString()) };
+    return at && compareOptimes(at.ts, behind) > 0 ? at : undefined;
+  }
+
+  async #restore(path: DataPath): Promise<void> {
+    await using folder = await testFolder();
+    const { binary, source } = this.#bed;
+    const { id, optime, verification } = await path.snapshot();
+    if (verification.state === 'different') {
+      this.#findings.push(`snapshot ${id} was compared: ${verification.different.join(', ')} differ`);
+    }
+    const restored = join(folder.path, 'restored');
+    const parts = { stores: path.stores, daemon: 'here', mongodFor: () => Promise.resolve(binary) };
+    await restoreDirectory(stepContext(), parts, { id: randomUUID(), snapshot: id, path: restored });
+    const mongod = await startMongod({
+      binary,
+      dbpath: restored,
+      address: { port: await freePort() },
+      cacheGiB: 0.25,
+      logPath: join(folder.path, 'restored.log'),
+    });
+    try {
+      await using copy = await MongoClient.connect(mongod.uri);
+      const report = await proveEqual({ source: { client: source.client, at: optime }, copy: { client: copy }, ids: 5 });
+      this.restores += 1;
+      this.#note(`a restore of ${id}`, report);
+    } finally {
+      mongod.kill('SIGKILL');
+      await mongod.exited;
+    }
+  }
+}
+
+function disturbanceOf({ cutWithinMs, twins, killHeadWithinMs }: DisturbancePlan, seed: number): Disturbance | undefined {
+  if (cutWithinMs === null) return undefined;
+  const random = new Random(seed);
+  return { random, withinMs: cutWithinMs, twins, ...(killHeadWithinMs === null ? {} : { killHeadWithinMs }) };
+}
+
+function textOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const cause = error.cause instanceof Error ? ` (${error.cause.message})` : '';
+  const where = error.stack?.split('\n').find((line) => line.includes('/src/')) ?? '';
+  return `${error.name}: ${error.message}${cause}${where}`;
+}
