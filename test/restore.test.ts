@@ -42,6 +42,12 @@ before(async () => {
   if ((await abilitiesOf(head.client)).series) {
     await head.client.db('shop').createCollection('weather', { timeseries: { timeField: 'at' } });
   }
+  // Older than the rule that they break.
+  await head.client
+    .db('shop')
+    .collection('unruly')
+    .insertMany([{ n: -1 }, { n: 'none' }]);
+  await head.client.db('shop').command({ collMod: 'unruly', validator: { n: { $gte: 0 } }, validationAction: 'error' });
   await head.client.db('shop').createCollection('recent', { viewOn: 'orders', pipeline: [{ $match: { round: 2 } }] });
   await head.client.db('local').collection('lifeboat.position').insertOne({ at: 1 });
   hashes = await hashesOf(head.client);

@@ -429,3 +429,26 @@ test('memory is bounded on ranges of large documents, equal or not', async () =>
   assert.deepEqual(repairs(report), ['large.documents different 1']);
   assert.ok(most - before < 350_000_000, `${Math.round((most - before) / 1e6)} MB more than before`);
 });
+
+for (const version of [null, ...OTHER_VERSIONS]) {
+  const found = version === null ? null : await mongodOf(version);
+  const skip = found && 'missing' in found ? found.missing : false;
+  test(
+    `documents older than a validator that refuses them are sound, on a mongod ${version ?? 'of most tests'}`,
+    { skip },
+    async () => {
+      const binary = found && 'path' in found ? { binary: found.path } : {};
+      await using source = await startReplicaSet({ name: 'source', ...binary });
+      const unruly = source.client.db('shop').collection<{ _id: number; n: number }>('unruly');
+      await unruly.insertMany([1, 2, 3].map((_id) => ({ _id, n: -_id })));
+      await unruly.createIndex({ n: 1 });
+      await source.client
+        .db('shop')
+        .command({ collMod: 'unruly', validator: { n: { $gte: 0 } }, validationAction: 'error' });
+      await using path = await wholeHead(source, found && 'path' in found ? { mongod: found.path } : {});
+      const { state, repaired } = await path.validate();
+      assert.deepEqual([state, repaired], ['equal', []]);
+      await assertEqual(path);
+    },
+  );
+}

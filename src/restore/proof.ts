@@ -13,6 +13,7 @@ import {
   type MongodExit,
   type RunningMongod,
 } from '../mongod/process.ts';
+import { isSound } from '../mongo/validate-reply.ts';
 import { Meter } from '../shared/meter.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
@@ -135,8 +136,7 @@ async function examine(mongod: RunningMongod, { dbpath, report }: ProofRequest):
     const names = await collectionsOf(client);
     const meter = new Meter('proof: validate', 'collections', names.length);
     for (const { db, name } of names) {
-      const { valid } = await db.command({ validate: name });
-      if (valid !== true) {
+      if (!isSound(await db.command({ validate: name }))) {
         throw new LifeboatError(
           'RestoreProofFailed',
           `collection ${db.databaseName}.${name} in ${dbpath} is not valid`,

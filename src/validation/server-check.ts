@@ -2,6 +2,7 @@
 import type { HeadCollection } from '../head/catalog.ts';
 import type { HeadConnection } from '../head/connections.ts';
 import { replyValues } from '../head/socket.ts';
+import { isSound } from '../mongo/validate-reply.ts';
 
 const NAMESPACE_NOT_FOUND = 26;
 
@@ -17,5 +18,5 @@ export async function checkCollection(
   const reply = await socket.command(db, { validate: name });
   if (reply.code === NAMESPACE_NOT_FOUND) return 'gone';
   if (!reply.ok) head.refuseTrouble(reply);
-  return reply.ok && replyValues(reply)['valid'] === true ? 'sound' : 'damaged';
+  return reply.ok && isSound(replyValues(reply)) ? 'sound' : 'damaged';
 }
