@@ -11,7 +11,7 @@ import { restoreDirectory } from '../src/steps/restore-directory.ts';
 import { DataPath } from './support/data-path.ts';
 import { testFolder } from './support/folders.ts';
 import { HandTransaction } from './support/hand-transaction.ts';
-import { freePort, startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
+import { freePort, startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
 import { stepContext } from './support/snapshots.ts';
 
 /** One that writes to a document that is there and inserts another, and is prepared. */
@@ -38,6 +38,8 @@ test('a transaction that is open over a snapshot is not in it, and is in a head 
   const { position } = path.head.state();
   assert.ok(position && compareOptimes(position.oplogFrom.ts, position.appliedThrough.ts) < 0);
   const snapshot = await path.snapshot();
+  const { state, reason } = await path.verificationOf(snapshot.id);
+  assert.deepEqual([state, reason], ['not-compared', 'a transaction was prepared and undecided at that optime']);
 
   // A source that is asked what it was counts a transaction from its commit timestamp on.
   const { operationTime } = await shop.command({ insert: 'c', documents: [{ _id: 'behind the snapshot' }] });
@@ -70,4 +72,26 @@ test('a transaction that is open over a snapshot is not in it, and is in a head 
   const { differences, notCompared } = await path.prove();
   assert.deepEqual([differences, notCompared], [[], []]);
   assert.equal(await collection('a').countDocuments({ _id: 'prepared', n: { $exists: false } }), 1);
+});
+
+test('a validation waits for a prepared transaction, whose commit may count from before its own entry', async () => {
+  await using source = await startReplicaSet({ setParameters: { enableTestCommands: true } });
+  const a = source.client.db('shop').collection<{ _id: string }>('a');
+  await a.insertOne({ _id: 'there' });
+  await using path = await DataPath.open({ source: source.uri });
+  await path.initialSync();
+  const transaction = await prepared(source, 'a');
+  await a.insertOne({ _id: 'behind it' });
+  await path.applyUntil(await path.newest());
+  const validating = path.validate();
+  await until(async () => {
+    const record = await path.validation().catch(() => undefined);
+    return record?.stage === 'compare';
+  }, 'documents are to be compared');
+  // From the optime of the prepare on, which the head has passed.
+  await transaction.commit();
+  const { state, repaired } = await validating;
+  assert.deepEqual([state, repaired], ['equal', []]);
+  const { differences, notCompared } = await path.prove();
+  assert.deepEqual([differences, notCompared], [[], []]);
 });

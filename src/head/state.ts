@@ -116,6 +116,14 @@ export function positionIn(record: HeadRecord): HeadPosition {
   throw new LifeboatError('HeadInconsistent', `the head of ${record.identity.member} is not loaded yet`);
 }
 
+/**
+ * Whether a transaction was prepared, and not decided, where the head stands. A source that is asked for that optime waits
+ * until it is, and shows what it wrote when it counts as committed by then, which the entry that says so does not.
+ */
+export function hasUndecided({ appliedThrough, oplogFrom }: HeadPosition): boolean {
+  return compareOptimes(oplogFrom.ts, appliedThrough.ts) < 0;
+}
+
 /** @throws LifeboatError `Diverged` when the head was found to differ from its source */
 export function refuseDiverged({ diverged, identity }: HeadRecord): void {
   if (!diverged) return;

@@ -11,7 +11,15 @@ import { overConnections, type HeadConnection } from '../head/connections.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { forgetMissing, readMissing } from '../head/missing.ts';
-import { isInRepair, isTolerant, OPEN_ENDED, positionIn, reached, refuseDiverged } from '../head/state.ts';
+import {
+  hasUndecided,
+  isInRepair,
+  isTolerant,
+  OPEN_ENDED,
+  positionIn,
+  reached,
+  refuseDiverged,
+} from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
@@ -301,7 +309,15 @@ class ValidateRun {
     refuseDiverged(head.record);
     if (isTolerant(head.record)) return undefined;
     await this.#takeMissing(head);
-    const at = positionIn(head.record).appliedThrough;
+    const position = positionIn(head.record);
+    const at = position.appliedThrough;
+    if (hasUndecided(position)) {
+      this.#ctx.logger.info(
+        { at: formatOptime(at.ts) },
+        'a prepared transaction is undecided: the comparison waits for it',
+      );
+      return at;
+    }
     await this.#reader.reach(at, this.#ctx.signal);
     this.#totalBytes ??= await documentBytes(head);
     const until = Date.now() + this.#reader.pace.groupMs;

@@ -8,6 +8,7 @@
  */
 import { Binary, MongoError, type ObjectId } from 'mongodb';
 import type { OpenHead } from '../head/open-head.ts';
+import { hasUndecided } from '../head/state.ts';
 import type { LockedHead } from '../head/types.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { isLifeboatError, type LifeboatError } from '../shared/errors.ts';
@@ -142,6 +143,7 @@ export class PartVerifier implements AsyncDisposable {
     const beganAt = performance.now();
     const { maxMs } = this.#parts;
     const at = locked.position.appliedThrough;
+    if (hasUndecided(locked.position)) return nothingFound('a transaction was prepared and undecided at that optime');
     try {
       const time = new Budget(maxMs, signal);
       try {
