@@ -192,8 +192,8 @@ class Proof {
     return this.#since.created.has(uuid ?? full);
   }
 
-  #hasMoved({ uuid, full }: Namespace): boolean {
-    return this.#since.moved.has(uuid ?? full);
+  #hasMoved({ db, uuid, full }: Namespace): boolean {
+    return this.#since.moved.has(uuid ?? full) || (uuid === undefined && this.#since.viewsGone.has(db));
   }
 
   async #compare(pair: Pair): Promise<void> {

@@ -32,7 +32,7 @@ const HARMLESS = ['abortTransaction', 'startIndexBuild', 'abortIndexBuild', 'dbC
 const ALTERATIONS = ['createIndexes', 'commitIndexBuild', 'dropIndexes', 'deleteIndexes', 'collMod'];
 
 const FIELDS = ['op', 'ns', 'ui', 'o2._id', 'o._id'].concat(
-  ['create', 'dropTarget', ...HARMLESS, ...ALTERATIONS].map((name) => `o.${name}`),
+  ['create', 'drop', 'dropTarget', ...HARMLESS, ...ALTERATIONS].map((name) => `o.${name}`),
 );
 /** Enough of an entry, and of those inside it, to tell what it touches, without the documents that it carries. */
 const OPTIONS = {
@@ -54,6 +54,8 @@ export class ChangesSince {
   readonly created = new Set<string>();
   /** UUIDs of collections that were renamed or dropped, and full names of views that were changed or dropped. */
   readonly moved = new Set<string>();
+  /** Databases whose views were dropped all at once. */
+  readonly viewsGone = new Set<string>();
   /** UUIDs whose options or indexes changed. */
   readonly altered = new Set<string>();
   /** UUIDs whose documents changed, and those of them where more happened than inserts. */
@@ -112,6 +114,8 @@ export class ChangesSince {
     } else if (!HARMLESS.some((name) => name in o)) {
       // Renames, drops, and whatever a newer server may know.
       this.moved.add(uuid);
+      // A database that is dropped says nothing of its views, one by one.
+      if (o['drop'] === 'system.views') this.viewsGone.add(ns.slice(0, ns.indexOf('.')));
       const replaced: unknown = o['dropTarget'];
       if (replaced instanceof Binary) this.moved.add(replaced.toString('hex'));
     }
