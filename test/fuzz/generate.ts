@@ -34,9 +34,7 @@ const ns: fc.Arbitrary<Namespace> = fc.oneof(
   { weight: 3, arbitrary: fc.constant('alpha.a' as const) },
   {
     weight: 7,
-    arbitrary: fc
-      .tuple(db, fc.constantFrom('a', 'b', 'c', 'd'))
-      .map(([of, name]): Namespace => `${of}.${name}`),
+    arbitrary: fc.tuple(db, fc.constantFrom('a', 'b', 'c', 'd')).map(([of, name]): Namespace => `${of}.${name}`),
   },
 );
 const anyNs = fc.tuple(db, fc.constantFrom(...COLLECTIONS)).map(([of, name]): Namespace => `${of}.${name}`);
@@ -61,8 +59,23 @@ const insert: Of<'insert'> = fc.record({
   salt,
   ordered: fc.boolean(),
 });
-const update: Of<'update'> = fc.record({ kind: fc.constant('update'), ns, which, change, salt, many: fc.boolean(), upsert: seldom });
-const replace: Of<'replace'> = fc.record({ kind: fc.constant('replace'), ns, which, shape, salt, upsert: fc.boolean() });
+const update: Of<'update'> = fc.record({
+  kind: fc.constant('update'),
+  ns,
+  which,
+  change,
+  salt,
+  many: fc.boolean(),
+  upsert: seldom,
+});
+const replace: Of<'replace'> = fc.record({
+  kind: fc.constant('replace'),
+  ns,
+  which,
+  shape,
+  salt,
+  upsert: fc.boolean(),
+});
 const remove: Of<'delete'> = fc.record({ kind: fc.constant('delete'), ns, which, many: seldom });
 const findAndModify: Of<'findAndModify'> = fc.record({
   kind: fc.constant('findAndModify'),
@@ -103,12 +116,27 @@ const prepared: Of<'prepared'> = fc.record({
   end,
   openMs,
 });
-const series: Of<'series'> = fc.record({ kind: fc.constant('series'), ns, salt, count: fc.integer({ min: 1, max: 12 }) });
+const series: Of<'series'> = fc.record({
+  kind: fc.constant('series'),
+  ns,
+  salt,
+  count: fc.integer({ min: 1, max: 12 }),
+});
 
-const create: Of<'create'> = fc.record({ kind: fc.constant('create'), ns, as: fc.constantFrom(...COLLECTION_KINDS), salt });
+const create: Of<'create'> = fc.record({
+  kind: fc.constant('create'),
+  ns,
+  as: fc.constantFrom(...COLLECTION_KINDS),
+  salt,
+});
 const drop: Of<'drop'> = fc.record({ kind: fc.constant('drop'), ns: anyNs });
 const dropDatabase: Of<'dropDatabase'> = fc.record({ kind: fc.constant('dropDatabase'), db });
-const rename: Of<'rename'> = fc.record({ kind: fc.constant('rename'), from: anyNs, to: anyNs, dropTarget: fc.boolean() });
+const rename: Of<'rename'> = fc.record({
+  kind: fc.constant('rename'),
+  from: anyNs,
+  to: anyNs,
+  dropTarget: fc.boolean(),
+});
 const renameInCircle: Of<'renameInCircle'> = fc.record({
   kind: fc.constant('renameInCircle'),
   db,
@@ -119,14 +147,27 @@ const convertToCapped: Of<'convertToCapped'> = fc.record({
   ns,
   bytes: fc.constantFrom(4_096, 65_536, 1 << 20),
 });
-const collMod: Of<'collMod'> = fc.record({ kind: fc.constant('collMod'), ns, change: fc.nat(MODIFICATION_COUNT - 1), salt });
-const createIndex: Of<'createIndex'> = fc.record({ kind: fc.constant('createIndex'), ns, index: fc.nat(INDEXES.length - 1) });
+const collMod: Of<'collMod'> = fc.record({
+  kind: fc.constant('collMod'),
+  ns,
+  change: fc.nat(MODIFICATION_COUNT - 1),
+  salt,
+});
+const createIndex: Of<'createIndex'> = fc.record({
+  kind: fc.constant('createIndex'),
+  ns,
+  index: fc.nat(INDEXES.length - 1),
+});
 const dropIndex: Of<'dropIndex'> = fc.record({
   kind: fc.constant('dropIndex'),
   ns,
   index: fc.option(fc.nat(INDEXES.length - 1), { freq: 4 }),
 });
-const createInTransaction: Of<'createInTransaction'> = fc.record({ kind: fc.constant('createInTransaction'), ns: madeNs, end });
+const createInTransaction: Of<'createInTransaction'> = fc.record({
+  kind: fc.constant('createInTransaction'),
+  ns: madeNs,
+  end,
+});
 const action = fc.constantFrom('create' as const, 'update' as const, 'drop' as const);
 const user: Of<'user'> = fc.record({ kind: fc.constant('user'), db, name: fc.nat(1), action });
 const role: Of<'role'> = fc.record({ kind: fc.constant('role'), db, name: fc.nat(1), action });

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import {
   MongoBulkWriteError,
   MongoServerError,
+  WriteConcern,
   type AnyBulkWriteOperation,
   type ClientSession,
   type Collection,
@@ -113,7 +114,8 @@ async function doIt(target: Target, operation: Operation): Promise<unknown> {
 
 async function onDocuments(target: Target, operation: DocumentOperation, session?: ClientSession): Promise<unknown> {
   const collection = collectionOf(target, operation.ns);
-  const options = session ? { session } : {};
+  // What comes back need not be text that anybody can read.
+  const options = { enableUtf8Validation: false, ...(session ? { session } : {}) };
   switch (operation.kind) {
     case 'insert': {
       const { ids, shape, salt, ordered } = operation;
@@ -176,7 +178,7 @@ const PART_BYTES = 6 * 1024 * 1024;
 async function transact(target: Target, { operations, end, largeParts, openMs }: Transaction): Promise<void> {
   const session = target.client.startSession();
   try {
-    session.startTransaction({ writeConcern: { w: 'majority' } });
+    session.startTransaction({ writeConcern: new WriteConcern('majority') });
     for (const operation of operations) await onDocuments(target, operation, session);
     const parts = target.client.db('alpha').collection<{ _id: number }>('parts');
     for (let n = 0; n < largeParts; n += 1) {
@@ -241,7 +243,7 @@ async function createInTransaction({ client }: Target, ns: Namespace, end: 'comm
   const db = client.db(of);
   const session = client.startSession();
   try {
-    session.startTransaction({ writeConcern: { w: 'majority' } });
+    session.startTransaction({ writeConcern: new WriteConcern('majority') });
     await db.createCollection(name, { session });
     await db.collection(name).createIndex({ n: 1 }, { session, name: 'n_1' });
     await db.collection<Doc>(name).insertOne({ _id: 1, n: 1 }, { session });
@@ -271,4 +273,3 @@ async function changeRole({ client }: Target, db: string, name: string, action: 
   const privileges = [{ resource: { db, collection: 'a' }, actions }];
   return of.command({ [action === 'update' ? 'updateRole' : 'createRole']: name, privileges, roles: [] });
 }
-

@@ -4,10 +4,12 @@
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import { MongoClient, type Timestamp } from 'mongodb';
+import { MongoClient, type Long, type Timestamp } from 'mongodb';
 import { fromTimestamp, toTimestamp } from '../../src/mongo/positions.ts';
 import { startMongod } from '../../src/mongod/process.ts';
 import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
+import { isLifeboatError } from '../../src/shared/errors.ts';
+import type { SnapshotSummary } from '../../src/shared/messages.ts';
 import { compareOptimes, type Position } from '../../src/shared/optime.ts';
 import { restoreDirectory } from '../../src/steps/restore-directory.ts';
 import { DataPath, type Disturbance, type Disturbed } from '../support/data-path.ts';
@@ -43,7 +45,7 @@ export interface Meddling {
 }
 
 /** A run that takes longer hangs, in milliseconds. */
-const PATIENCE_MS = 300_000;
+const PATIENCE_MS = 120_000;
 
 /** Does a workload on empty servers, and tells what came of it. Of an error of the backup only the run's result tells. */
 export async function runWorkload(bed: Bed, workload: Workload, meddling: Meddling = {}): Promise<RunResult> {
@@ -64,7 +66,7 @@ export async function runWorkload(bed: Bed, workload: Workload, meddling: Meddli
 
 async function newest({ source }: Bed): Promise<Position> {
   const { lastWrite } = await source.client.db('admin').command({ hello: 1 });
-  const { ts, t } = lastWrite.opTime as { ts: Timestamp; t: number };
+  const { ts, t } = lastWrite.opTime as { ts: Timestamp; t: Long };
   return { ts: fromTimestamp(ts), term: Number(t) };
 }
 
@@ -78,6 +80,8 @@ class Run {
   readonly #workload: Workload;
   readonly #meddling: Meddling;
   readonly #findings: string[] = [];
+  /** What is under way. */
+  #doing = 'the begin';
 
   constructor(bed: Bed, workload: Workload, meddling: Meddling) {
     this.#bed = bed;
@@ -90,7 +94,7 @@ class Run {
     const target = { client, primary: members[0]?.address ?? { port: 0 } };
     const timeout = AbortSignal.timeout(PATIENCE_MS);
     const over = new Promise<never>((_, reject) => {
-      timeout.addEventListener('abort', () => reject(new Error('it did not come to an end')));
+      timeout.addEventListener('abort', () => reject(new Error(`it did not come to an end: ${this.#doing}`)));
     });
     const { binary, source, storeSet } = this.#bed;
     const { sliceBytes, disturbance, seed } = this.#workload;
@@ -120,9 +124,13 @@ class Run {
       this.tallies,
     );
     try {
+      this.#doing = 'the first steps of the clients';
       await during.taken(syncAfterSteps);
+      this.#doing = 'the initial sync';
       await path.initialSync();
+      this.#doing = 'the validation';
       await this.#validate(path);
+      this.#doing = 'steps of the clients';
       await during.done();
     } finally {
       await during.stop();
@@ -133,6 +141,7 @@ class Run {
       this.tallies,
     );
     try {
+      this.#doing = 'steps of routine operation';
       await this.#stops(path, routine);
       await routine.done();
     } finally {
@@ -158,6 +167,7 @@ class Run {
         this.restarts += 1;
         await path.restartHead();
       }
+      this.#doing = 'waiting for everybody to hold still';
       await crowd.hold();
       await this.#compare(path, stop);
       crowd.goOn();
@@ -169,6 +179,7 @@ class Run {
     path: DataPath,
     { between, restore }: { readonly between: number; readonly restore: boolean },
   ): Promise<void> {
+    this.#doing = 'a comparison';
     const at = await this.#somewhere(path, between);
     if (at) {
       // Of a catalog that has changed since, no server can tell what it was.
@@ -203,10 +214,22 @@ class Run {
     return at && compareOptimes(at.ts, behind) > 0 ? at : undefined;
   }
 
+  /** As its activity is: again and again while what fails it passes. */
+  async #snapshot(path: DataPath): Promise<SnapshotSummary> {
+    for (;;) {
+      try {
+        return await path.snapshot();
+      } catch (error) {
+        if (!isLifeboatError(error) || !error.retryable || error.kind === 'Internal') throw error;
+      }
+    }
+  }
+
   async #restore(path: DataPath): Promise<void> {
+    this.#doing = 'a restore';
     await using folder = await testFolder();
     const { binary, source } = this.#bed;
-    const { id, optime, verification } = await path.snapshot();
+    const { id, optime, verification } = await this.#snapshot(path);
     if (verification.state === 'different') {
       this.#findings.push(`snapshot ${id} was compared: ${verification.different.join(', ')} differ`);
     }
@@ -222,7 +245,11 @@ class Run {
     });
     try {
       await using copy = await MongoClient.connect(mongod.uri);
-      const report = await proveEqual({ source: { client: source.client, at: optime }, copy: { client: copy }, ids: 5 });
+      const report = await proveEqual({
+        source: { client: source.client, at: optime },
+        copy: { client: copy },
+        ids: 5,
+      });
       this.restores += 1;
       this.#note(`a restore of ${id}`, report);
     } finally {
@@ -232,7 +259,10 @@ class Run {
   }
 }
 
-function disturbanceOf({ cutWithinMs, twins, killHeadWithinMs }: DisturbancePlan, seed: number): Disturbance | undefined {
+function disturbanceOf(
+  { cutWithinMs, twins, killHeadWithinMs }: DisturbancePlan,
+  seed: number,
+): Disturbance | undefined {
   if (cutWithinMs === null) return undefined;
   const random = new Random(seed);
   return { random, withinMs: cutWithinMs, twins, ...(killHeadWithinMs === null ? {} : { killHeadWithinMs }) };
@@ -241,6 +271,5 @@ function disturbanceOf({ cutWithinMs, twins, killHeadWithinMs }: DisturbancePlan
 function textOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const cause = error.cause instanceof Error ? ` (${error.cause.message})` : '';
-  const where = error.stack?.split('\n').find((line) => line.includes('/src/')) ?? '';
-  return `${error.name}: ${error.message}${cause}${where}`;
+  return `${error.stack ?? error.message}${cause}`;
 }

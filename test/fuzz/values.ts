@@ -64,7 +64,16 @@ export function contentOf(shape: Shape, id: number, salt: number): Document {
     case 'hole':
       return { at: common.at, meta: common.meta, key: null };
     case 'odd':
-      return { ...common, zero: -0, nan: NaN, '': 1, 'a.b': { $x: 1 }, 'é': [null, undefined], 7: 1, long: Long.MAX_VALUE };
+      return {
+        ...common,
+        zero: -0,
+        nan: NaN,
+        '': 1,
+        'a.b': { $x: 1 },
+        é: [null, undefined],
+        7: 1,
+        long: Long.MAX_VALUE,
+      };
   }
 }
 
@@ -103,7 +112,10 @@ export interface Index {
   readonly options: Document & { readonly name: string };
 }
 
-const index = (name: string, key: Index['key'], options: Document = {}): Index => ({ key, options: { name, ...options } });
+const index = (name: string, key: Index['key'], options: Document = {}): Index => ({
+  key,
+  options: { name, ...options },
+});
 
 /** Two of them share a name, and two a key: what is there already is refused, or is the same. */
 export const INDEXES: readonly Index[] = [

@@ -94,7 +94,10 @@ export class RawWire implements AsyncDisposable {
       if (done) throw new Error('the server closed the connection');
       this.#rest = Buffer.concat([this.#rest, value]);
     }
-    const reply = deserialize(this.#rest.subarray(HEADER + 5, this.#rest.readInt32LE(0)));
+    // A refusal may quote what is not text.
+    const reply = deserialize(this.#rest.subarray(HEADER + 5, this.#rest.readInt32LE(0)), {
+      validation: { utf8: false },
+    });
     this.#rest = this.#rest.subarray(this.#rest.readInt32LE(0));
     const failure = reply['writeErrors']?.[0] ?? (reply['ok'] === 1 ? undefined : reply);
     if (failure) throw new RefusedByServer(Number(failure.code), String(failure.errmsg));

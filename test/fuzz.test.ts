@@ -1,0 +1,82 @@
+/** A few of the workloads of `npm run fuzz`: seeds that once found something, one of each version, one by chance. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { findBinary } from '../src/embedded/binaries.ts';
+import { startBed, type Bed } from './fuzz/bed.ts';
+import { workloadOf } from './fuzz/generate.ts';
+import type { Operation, Workload } from './fuzz/operations.ts';
+import { lineOf } from './fuzz/report.ts';
+import { runWorkload } from './fuzz/run.ts';
+import { shrink } from './fuzz/shrink.ts';
+import type { DataPath } from './support/data-path.ts';
+import { mongodOf, OTHER_VERSIONS } from './support/mongods.ts';
+import { testSeed } from './support/random.ts';
+
+/** 14: views of a database that is dropped; 20: documents older than their validator; 22: a prepared transaction. */
+const KNOWN = [14, 20, 22];
+
+let bed: Bed;
+before(async () => {
+  bed = await startBed(await findBinary('mongod'));
+});
+after(async () => {
+  await bed?.[Symbol.asyncDispose]();
+});
+
+function operationsOf({ before: first, clients }: Workload): Operation[] {
+  const steps = clients.flatMap(({ duringSync, routine }) => [...duringSync, ...routine]);
+  return [...first, ...steps.map(({ operation }) => operation)];
+}
+
+test('a seed gives the same workload again, and few seeds every kind of operation', () => {
+  assert.deepEqual(workloadOf(1), workloadOf(1));
+  assert.notDeepEqual(workloadOf(1), workloadOf(2));
+  const kinds = new Set(
+    Array.from({ length: 20 }, (_, seed) => operationsOf(workloadOf(seed + 1)).map(({ kind }) => kind)).flat(),
+  );
+  assert.equal(kinds.size, 22, [...kinds].join(' '));
+});
+
+test('a workload that fails is made as small as what it fails for', async () => {
+  const isRename = ({ kind }: Operation): boolean => kind === 'rename';
+  const workload = workloadOf(1);
+  assert.ok(operationsOf(workload).length > 200 && operationsOf(workload).some(isRename));
+  const smaller = await shrink(workload, 60_000, (candidate) =>
+    Promise.resolve(operationsOf(candidate).some(isRename)),
+  );
+  assert.deepEqual([operationsOf(smaller).map(({ kind }) => kind), smaller.stops], [['rename'], []]);
+});
+
+for (const seed of [...KNOWN, testSeed()]) {
+  test(`head, restores and source are equal under the workload of seed ${seed}`, async (t) => {
+    const result = await runWorkload(bed, workloadOf(seed));
+    t.diagnostic(lineOf(result));
+    assert.deepEqual(result.findings, []);
+    assert.ok(result.comparisons > 1 && result.entries > 100);
+  });
+}
+
+for (const version of OTHER_VERSIONS) {
+  const found = await mongodOf(version);
+  test(
+    `head, restores and source are equal under a workload on a mongod ${version}`,
+    { skip: 'missing' in found && found.missing },
+    async (t) => {
+      assert.ok('path' in found);
+      await using other = await startBed(found.path);
+      const result = await runWorkload(other, workloadOf(testSeed()));
+      t.diagnostic(lineOf(result));
+      assert.deepEqual(result.findings, []);
+    },
+  );
+}
+
+test('a head that is not equal in the end is found', async () => {
+  const spoil = async (path: DataPath): Promise<void> => {
+    await using head = await path.connectHead();
+    await head.db('alpha').collection('spoiled').insertOne({ nobody: 'wrote it' });
+  };
+  const { findings } = await runWorkload(bed, workloadOf(KNOWN[0] ?? 1), { spoil });
+  assert.equal(findings.length, 1);
+  assert.match(findings[0] ?? '', /alpha\.spoiled differs: .*namespace-extra/);
+});

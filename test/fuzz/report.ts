@@ -1,0 +1,33 @@
+/** What a person is told of runs. */
+import type { RunResult } from './run.ts';
+
+/** One line for one run. */
+export function lineOf(result: RunResult): string {
+  const { seed, version, findings, tallies, entries, comparisons, restores, restarts, disturbed, ms } = result;
+  const all = [...tallies.values()];
+  const done = all.reduce((sum, tally) => sum + tally.done, 0);
+  const refused = all.flatMap((tally) => [...tally.refused.values()]).reduce((sum, count) => sum + count, 0);
+  const { cut, twins, kills } = disturbed;
+  return [
+    `${findings.length === 0 ? 'equal  ' : 'UNEQUAL'} seed ${seed}, mongod ${version}: ${done} operations done, ${refused} refused`,
+    `${entries} entries, ${comparisons} comparisons, ${restores} restores`,
+    `${cut} steps cut, ${twins} twins, ${kills} kills, ${restarts} restarts, ${(ms / 1000).toFixed(1)} s`,
+  ].join('; ');
+}
+
+/** How many there were, how many are unequal, and what the workloads were made of. */
+export function summaryOf(results: readonly RunResult[]): string {
+  const kinds = new Map<string, number>();
+  for (const { tallies } of results) {
+    for (const [kind, { done }] of tallies) kinds.set(kind, (kinds.get(kind) ?? 0) + done);
+  }
+  const unequal = results
+    .filter(({ findings }) => findings.length > 0)
+    .map(({ seed, version }) => `${seed} (${version})`);
+  const sum = (of: (result: RunResult) => number): number => results.reduce((total, one) => total + of(one), 0);
+  return [
+    `${results.length} runs of ${new Set(results.map(({ seed }) => seed)).size} seeds, ${unequal.length} unequal${unequal.length > 0 ? `: ${unequal.join(', ')}` : ''}`,
+    `${sum(({ comparisons }) => comparisons)} comparisons, ${sum(({ restores }) => restores)} restores, ${sum(({ entries }) => entries)} entries`,
+    `operations done: ${[...kinds].map(([kind, done]) => `${kind} ${done}`).join(', ')}`,
+  ].join('\n');
+}
