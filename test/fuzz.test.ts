@@ -1,4 +1,4 @@
-/** A few of the workloads of `npm run fuzz`: seeds that once found something, one of each version, one by chance. */
+/** A few of the workloads of `npm run fuzz`: seeds that once found something, and one of each version. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { findBinary } from '../src/embedded/binaries.ts';
@@ -10,10 +10,11 @@ import { runWorkload } from './fuzz/run.ts';
 import { shrink } from './fuzz/shrink.ts';
 import type { DataPath } from './support/data-path.ts';
 import { mongodOf, OTHER_VERSIONS } from './support/mongods.ts';
-import { testSeed } from './support/random.ts';
 
 /** 14: views of a database that is dropped; 20: documents older than their validator; 22: a prepared transaction. */
 const KNOWN = [14, 20, 22];
+
+const OF_VERSIONS = { '4.4': 101, '5.0': 2_064_915_186, '6.0.27': 786_443_318 } as const;
 
 let bed: Bed;
 before(async () => {
@@ -47,7 +48,7 @@ test('a workload that fails is made as small as what it fails for', async () => 
   assert.deepEqual([operationsOf(smaller).map(({ kind }) => kind), smaller.stops], [['rename'], []]);
 });
 
-for (const seed of [...KNOWN, testSeed()]) {
+for (const seed of KNOWN) {
   test(`head, restores and source are equal under the workload of seed ${seed}`, async (t) => {
     const result = await runWorkload(bed, workloadOf(seed));
     t.diagnostic(lineOf(result));
@@ -64,7 +65,7 @@ for (const version of OTHER_VERSIONS) {
     async (t) => {
       assert.ok('path' in found);
       await using other = await startBed(found.path);
-      const result = await runWorkload(other, workloadOf(testSeed()));
+      const result = await runWorkload(other, workloadOf(OF_VERSIONS[version]));
       t.diagnostic(lineOf(result));
       assert.deepEqual(result.findings, []);
     },
