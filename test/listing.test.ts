@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { MongoClient } from 'mongodb';
+import { listSource } from '../src/source/listing.ts';
 import { beginSync } from '../src/steps/begin-sync.ts';
 import { copySource } from '../src/steps/copy-source.ts';
 import { listCollectionsToBuild, pendingCollections, saveListing } from '../src/syncstore/collections.ts';
+import { startReplicaSet } from './support/replica-set.ts';
 import { openSyncLab, stepContext } from './support/sync.ts';
 
 test('a listing that a stopped twin saves after the copying takes nothing back, and a new one leaves out what is gone', async () => {
@@ -25,4 +28,29 @@ test('a listing that a stopped twin saves after the copying takes nothing back, 
   const collections = copied.collections.filter(({ name }) => name !== 'b');
   await saveListing(stores, fence.incarnation, { collections, views: [] });
   assert.deepEqual(await listCollectionsToBuild(stores, fence.incarnation), { collections, views: [] });
+});
+
+test('views of a database that is dropped while it is listed are left out with it', async () => {
+  await using source = await startReplicaSet({ setParameters: { enableTestCommands: true } });
+  await using lister = await MongoClient.connect(source.uri, { appName: 'lister' });
+  for (const name of ['x', 'y']) {
+    await source.client.db(name).createCollection('a');
+    await source.client.db(name).createCollection('v', { viewOn: 'a', pipeline: [] });
+  }
+  const admin = source.client.db('admin');
+  const data = { failCommands: ['listIndexes'], blockConnection: true, blockTimeMS: 3_000, appName: 'lister' };
+  const failPoint = { configureFailPoint: 'failCommand', mode: { times: 8 }, data };
+  const { count } = await admin.command(failPoint);
+  const listing = listSource(lister, AbortSignal.timeout(60_000));
+  await admin.command({ waitForFailPoint: 'failCommand', timesEntered: Number(count) + 1, maxTimeMS: 60_000 });
+  await source.client.db('x').dropDatabase();
+  const { collections, views } = await listing;
+  assert.deepEqual(
+    [...collections, ...views].filter(({ db }) => db === 'x'),
+    [],
+  );
+  assert.deepEqual(
+    views.map(({ db, name }) => `${db}.${name}`),
+    ['y.v'],
+  );
 });

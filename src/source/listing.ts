@@ -51,7 +51,10 @@ export async function listSource(client: MongoClient, signal: AbortSignal): Prom
       else if (listed) views.push(listed);
     }
   }
-  return { collections: await withIndexes(client, found, signal), views };
+  const collections = await withIndexes(client, found, signal);
+  // Views stand in a collection of their database: with that gone meanwhile, so are they.
+  const withViews = new Set(collections.filter(({ name }) => name === 'system.views').map(({ db }) => db));
+  return { collections, views: views.filter(({ db }) => withViews.has(db)) };
 }
 
 type FoundCollection = Omit<ListedCollection, 'indexes'>;

@@ -16,7 +16,7 @@ export async function keepEvidence({ source }: Bed, { from }: RunResult, path: s
   async function* lines(): AsyncGenerator<string, void, void> {
     for await (const found of entries) {
       const raw = found as unknown as Buffer;
-      const entry = deserialize(raw, { promoteValues: false, validation: { utf8: false } });
+      const entry = deserialize(raw, { promoteValues: false, bsonRegExp: true, validation: { utf8: false } });
       yield `${JSON.stringify({ entry: EJSON.serialize(entry, { relaxed: false }), raw: raw.toString('base64') })}\n`;
     }
   }

@@ -115,7 +115,7 @@ async function doIt(target: Target, operation: Operation): Promise<unknown> {
 async function onDocuments(target: Target, operation: DocumentOperation, session?: ClientSession): Promise<unknown> {
   const collection = collectionOf(target, operation.ns);
   // What comes back need not be text that anybody can read.
-  const options = { enableUtf8Validation: false, ...(session ? { session } : {}) };
+  const options = { enableUtf8Validation: false, bsonRegExp: true, ...(session ? { session } : {}) };
   switch (operation.kind) {
     case 'insert': {
       const { ids, shape, salt, ordered } = operation;
