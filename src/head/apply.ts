@@ -256,7 +256,9 @@ export class Applier {
     for (const entry of operations) {
       const target = this.#targetOf(entry, at);
       if (target === undefined) return this.#noSuchCollection(entry, at);
-      if (target !== PASSED_OVER) this.#batch.add({ entry, at, target });
+      if (target === PASSED_OVER) continue;
+      this.#batch.add({ entry, at, target });
+      if (this.#head.trimsLate && entry.op === 'i' && 'capped' in target && target.capped) this.#batch.keepApart();
     }
     // Of several that are all or nothing the server sees only the first (6.0.5): its list of views would be old.
     if (isView) this.#batch.seal();

@@ -11,7 +11,7 @@ import { BODY_OFFSET } from './socket.ts';
 import { STATE_NS, toStored, type HeadRecord } from './state.ts';
 
 /** What an operation is applied to. A head's own `admin.system.version` has another UUID than the source's. */
-export type OpTarget = Pick<HeadCollection, 'db' | 'name' | 'uuid'> | { readonly ns: string };
+export type OpTarget = Pick<HeadCollection, 'db' | 'name' | 'uuid' | 'capped'> | { readonly ns: string };
 
 export interface BatchOp {
   readonly entry: OplogEntry;
@@ -45,6 +45,7 @@ export class OpBatch {
   #count = 0;
   #differences = 0;
   #isSealed = false;
+  #isApart = false;
 
   constructor() {
     this.clear();
@@ -58,9 +59,9 @@ export class OpBatch {
     return this.#ops.length === 0;
   }
 
-  /** Whether the cache of a head takes all of it in one piece. */
+  /** Whether it may go in one piece, and the cache of a head takes it. */
   get canBeWhole(): boolean {
-    return this.#differences <= MAX_WHOLE_DIFFERENCES;
+    return !this.#isApart && this.#differences <= MAX_WHOLE_DIFFERENCES;
   }
 
   /** Whether operations of so many bytes can go into the same command. */
@@ -69,6 +70,11 @@ export class OpBatch {
     return this.isEmpty
       ? fitsOneBatch(ops, bytes)
       : this.#ops.length + ops <= MAX_OPS && this.#end + bytes <= MAX_BYTES;
+  }
+
+  /** Its operations are to be applied one after the other. */
+  keepApart(): void {
+    this.#isApart = true;
   }
 
   /** Nothing more goes in. */
@@ -136,6 +142,7 @@ export class OpBatch {
   clear(): void {
     this.#ops = [];
     this.#isSealed = false;
+    this.#isApart = false;
     this.#begin();
   }
 

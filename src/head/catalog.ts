@@ -10,6 +10,7 @@ export interface HeadCollection {
   readonly uuid: string;
   readonly db: string;
   readonly name: string;
+  readonly capped?: boolean;
 }
 
 /** `db.collection` */
@@ -66,9 +67,13 @@ export class HeadCatalog {
     this.deleteDatabase(db);
     for (const info of await listCollections(socket, db)) {
       const uuid = uuidOf(info);
-      if (uuid !== undefined) this.set({ uuid, db, name: String(info['name']) });
+      if (uuid !== undefined) this.set({ uuid, db, name: String(info['name']), capped: isCapped(info) });
     }
   }
+}
+
+function isCapped(info: Document): boolean {
+  return (info['options'] as Document | undefined)?.['capped'] === true;
 }
 
 /** UUID in hex of what one entry of `listCollections` is about; a view has none. */
@@ -93,8 +98,13 @@ async function listCollections(socket: HeadSocket, db: string, filter: Document 
   }
 }
 
-/** UUID in hex of the collection that carries a name, asked of the head itself; undefined for a view or nothing. */
-export async function uuidOfName(socket: HeadSocket, db: string, name: string): Promise<string | undefined> {
+/** The collection that carries a name, asked of the head itself; undefined for a view or nothing. */
+export async function collectionNamed(
+  socket: HeadSocket,
+  db: string,
+  name: string,
+): Promise<HeadCollection | undefined> {
   const [info] = await listCollections(socket, db, { name });
-  return info && uuidOf(info);
+  const uuid = info && uuidOf(info);
+  return info && uuid !== undefined ? { uuid, db, name, capped: isCapped(info) } : undefined;
 }

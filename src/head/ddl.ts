@@ -10,7 +10,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import { namespaceRule, splitNamespace } from '../source/namespaces.ts';
 import { commandOperation } from './batch.ts';
 import { document, elementsWithout, stringElement } from './bytes.ts';
-import { namespaceOf, uuidOfName, type HeadCollection } from './catalog.ts';
+import { namespaceOf, collectionNamed, type HeadCollection } from './catalog.ts';
 import { commandName, positionOf, type OplogEntry } from './entry.ts';
 import { buildIndexes, dropIndex, indexChange, indexName, isSecondary, readIndexes } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
@@ -116,8 +116,9 @@ async function create(command: Command): Promise<void> {
   // A standalone drops temporary collections when it starts; on the source their owner drops them, in the oplog.
   await run(command, renamed(command, subject, ['temp']));
   if (inTheWay && inTheWay.uuid !== entry.ui) await head.catalog.readDatabase(head.socket, db);
-  if ((await uuidOfName(head.socket, db, subject)) === entry.ui) {
-    head.catalog.set({ uuid: entry.ui, db, name: subject });
+  const made = await collectionNamed(head.socket, db, subject);
+  if (made?.uuid === entry.ui) {
+    head.catalog.set(made);
   } else if (!tolerant) {
     await head.diverged(positionOf(at), `"create" of ${ns}: the name is taken on the head`);
   }
@@ -154,11 +155,13 @@ async function rename(command: Command): Promise<void> {
   const { collection: name } = splitNamespace(target);
   if (tolerant) {
     await head.catalog.readDatabase(head.socket, db);
-  } else if ((await uuidOfName(head.socket, db, name)) === entry.ui) {
-    if (inTheWay) head.catalog.delete(inTheWay.uuid);
-    head.catalog.set({ uuid: entry.ui, db, name });
   } else {
-    await head.diverged(positionOf(at), `"renameCollection" of ${entry.ns}: the head did not rename to ${target}`);
+    const moved = await collectionNamed(head.socket, db, name);
+    if (moved?.uuid !== entry.ui) {
+      await head.diverged(positionOf(at), `"renameCollection" of ${entry.ns}: the head did not rename to ${target}`);
+    }
+    if (inTheWay) head.catalog.delete(inTheWay.uuid);
+    if (moved) head.catalog.set(moved);
   }
   if (inTheWay && !head.catalog.get(inTheWay.uuid)) await head.deferred.removeCollection(inTheWay.uuid);
 }

@@ -15,6 +15,11 @@ export class OpenHead {
   readonly version: string;
   /** Whether `applyOps` can be all or nothing here: up to 6.x (research, mongodb-internals §2). */
   readonly atomic: boolean;
+  /**
+   * Whether what is applied all or nothing leaves in a capped collection what it has no more room for, until the next
+   * insert (tried on 4.4.2; not so on 5.0.32).
+   */
+  readonly trimsLate: boolean;
   #record: HeadRecord;
 
   private constructor(socket: HeadSocket, record: HeadRecord, known: Omit<KnownHead, 'record'>) {
@@ -24,6 +29,7 @@ export class OpenHead {
     this.deferred = known.deferred;
     this.version = known.version;
     this.atomic = known.atomic;
+    this.trimsLate = Number.parseInt(known.version, 10) < 5;
   }
 
   /** Reads what the head holds. `atomic` is found out from its version unless it is given. */
