@@ -9,7 +9,7 @@ import { startBed, type Bed } from './bed.ts';
 import { keepEvidence } from './evidence.ts';
 import { workloadOf } from './generate.ts';
 import type { Workload } from './operations.ts';
-import { lineOf, summaryOf } from './report.ts';
+import { dataOf, lineOf, summaryOf } from './report.ts';
 import { runWorkload, type RunResult } from './run.ts';
 import { shrink } from './shrink.ts';
 
@@ -80,5 +80,5 @@ for (const version of options.mongod === 'all' ? VERSIONS : [options.mongod]) {
   }
 }
 say(summaryOf(results));
-if (options.json !== undefined) await writeFile(options.json, JSON.stringify(results, undefined, 1));
-process.exitCode = results.some(({ findings }) => findings.length > 0) ? 1 : 0;
+if (options.json !== undefined) await writeFile(options.json, JSON.stringify(results.map(dataOf), undefined, 1));
+process.exitCode = results.length === 0 || results.some(({ findings }) => findings.length > 0) ? 1 : 0;

@@ -3,16 +3,38 @@ import type { RunResult } from './run.ts';
 
 /** One line for one run. */
 export function lineOf(result: RunResult): string {
-  const { seed, version, findings, tallies, entries, comparisons, restores, restarts, disturbed, ms } = result;
+  const {
+    seed,
+    version,
+    findings,
+    tallies,
+    entries,
+    comparisons,
+    compared,
+    leftOut,
+    restores,
+    restarts,
+    disturbed,
+    ms,
+  } = result;
   const all = [...tallies.values()];
   const done = all.reduce((sum, tally) => sum + tally.done, 0);
   const refused = all.flatMap((tally) => [...tally.refused.values()]).reduce((sum, count) => sum + count, 0);
   const { cut, twins, kills } = disturbed;
   return [
     `${findings.length === 0 ? 'equal  ' : 'UNEQUAL'} seed ${seed}, mongod ${version}: ${done} operations done, ${refused} refused`,
-    `${entries} entries, ${comparisons} comparisons, ${restores} restores`,
+    `${entries} entries, ${comparisons} comparisons of ${compared} collections (${leftOut} left out), ${restores} restores`,
     `${cut} steps cut, ${twins} twins, ${kills} kills, ${restarts} restarts, ${(ms / 1000).toFixed(1)} s`,
   ].join('; ');
+}
+
+/** A result as data that JSON can hold. */
+export function dataOf({ tallies, ...result }: RunResult): object {
+  const operations = [...tallies].map(([kind, { done, refused }]) => [
+    kind,
+    { done, refused: Object.fromEntries(refused) },
+  ]);
+  return { ...result, operations: Object.fromEntries(operations) as object };
 }
 
 /** How many there were, how many are unequal, and what the workloads were made of. */

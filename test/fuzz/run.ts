@@ -32,6 +32,9 @@ export interface RunResult {
   readonly from: Position;
   readonly entries: number;
   readonly comparisons: number;
+  /** Collections that they compared, and what could not be, at an entry before the catalog was changed. */
+  readonly compared: number;
+  readonly leftOut: number;
   readonly restores: number;
   readonly restarts: number;
   readonly disturbed: Disturbed;
@@ -58,9 +61,9 @@ export async function runWorkload(bed: Bed, workload: Workload, meddling: Meddli
     .db('local')
     .collection('oplog.rs')
     .countDocuments({ ts: { $gt: toTimestamp(from.ts) } });
-  const { tallies, comparisons, restores, restarts, disturbed } = run;
+  const { tallies, comparisons, compared, leftOut, restores, restarts, disturbed } = run;
   const ms = Math.round(performance.now() - beganAt);
-  const counts = { entries, comparisons, restores, restarts, disturbed, ms };
+  const counts = { entries, comparisons, compared, leftOut, restores, restarts, disturbed, ms };
   return { seed: workload.seed, version: bed.version, findings, tallies, from, ...counts };
 }
 
@@ -73,6 +76,8 @@ async function newest({ source }: Bed): Promise<Position> {
 class Run {
   readonly tallies: Tallies = new Map();
   comparisons = 0;
+  compared = 0;
+  leftOut = 0;
   restores = 0;
   restarts = 0;
   disturbed: Disturbed = { cut: 0, twins: 0, kills: 0 };
@@ -100,18 +105,18 @@ class Run {
     const { sliceBytes, disturbance, seed } = this.#workload;
     for (const operation of this.#workload.before) await performCounted(target, operation, this.tallies);
     const disturb = disturbanceOf(disturbance, seed);
-    const path = await DataPath.open({
-      ...{ source: source.uri, mongod: binary, storeSet, sliceBytes, rangeDocuments: 7 },
-      ...(disturb ? { disturb } : {}),
-    });
+    let path: DataPath | undefined;
     try {
+      path = await DataPath.open({
+        ...{ source: source.uri, mongod: binary, storeSet, sliceBytes, rangeDocuments: 7 },
+        ...(disturb ? { disturb } : {}),
+      });
       await Promise.race([this.#backUp(target, path), over]);
     } catch (error) {
       this.#findings.push(textOf(error));
     } finally {
-      this.disturbed = path.disturbed;
-      // What broke it has been told.
-      await path[Symbol.asyncDispose]().catch((error: unknown) => this.#findings.push(textOf(error)));
+      if (path) this.disturbed = path.disturbed;
+      await path?.[Symbol.asyncDispose]().catch((error: unknown) => this.#findings.push(textOf(error)));
     }
     return [...new Set(this.#findings)];
   }
@@ -183,15 +188,18 @@ class Run {
     const at = await this.#somewhere(path, between);
     if (at) {
       // Of a catalog that has changed since, no server can tell what it was.
-      this.#note(`at an entry before ${at.ts.t},${at.ts.i}`, { ...(await path.prove(at)), notCompared: [] });
+      const report = await path.prove(at);
+      this.leftOut += report.notCompared.length;
+      this.#note(`at an entry before ${at.ts.t},${at.ts.i}`, { ...report, notCompared: [] });
     }
     const end = await path.newest();
     this.#note(`at ${end.ts.t},${end.ts.i}`, await path.prove(end));
     if (restore) await this.#restore(path);
   }
 
-  #note(where: string, { differences, notCompared }: EqualityReport): void {
+  #note(where: string, { differences, notCompared, comparedCollections }: EqualityReport): void {
     this.comparisons += 1;
+    this.compared += comparedCollections;
     for (const { namespace, ...what } of differences) {
       this.#findings.push(`${where}: ${namespace} differs: ${JSON.stringify(what)}`);
     }
