@@ -23,12 +23,12 @@ export class Arrivals {
   }
 
   /**
-   * Settles at the next ring, or after `timeoutMs`; at once if it has rung since `rung` was read.
+   * Settles at the next ring, or after `timeoutMs`, at once if that is none; at once if it has rung since `rung` was read.
    * @throws the signal's reason when it is aborted
    */
   async wait(signal: AbortSignal, timeoutMs: number, rung = this.#rung): Promise<void> {
     signal.throwIfAborted();
-    if (rung !== this.#rung) return;
+    if (rung !== this.#rung || timeoutMs <= 0) return;
     const settled = new AbortController();
     const wake = (): void => settled.abort();
     this.#waiting.add(wake);
