@@ -52,14 +52,6 @@ export interface VerificationFindings {
   readonly different: readonly StoredFinding[];
 }
 
-/** What a snapshot's comparison found, for those who may see the data. */
-export async function verificationFindings(stores: Stores, id: string): Promise<VerificationFindings> {
-  return reading(`reading what was found of snapshot ${id}`, async () => {
-    const manifest = await stores.manifests.findOne({ _id: id }, { projection: { verification: 1 } });
-    return manifest?.verification ?? { notCompared: [], different: [] };
-  });
-}
-
 /** Snapshots of one deployment, or of all, oldest first. */
 export async function listSnapshots(stores: Stores, deployment?: string): Promise<SnapshotSummary[]> {
   const filter = deployment === undefined ? {} : { deployment };
@@ -72,12 +64,24 @@ export async function listSnapshots(stores: Stores, deployment?: string): Promis
   });
 }
 
-/** The snapshot of that id, or undefined. */
-export async function findSnapshot(stores: Stores, id: string): Promise<SnapshotSummary | undefined> {
+/** A snapshot, and what its comparison found, for those who may see the data. */
+export interface SnapshotWithFindings {
+  readonly summary: SnapshotSummary;
+  readonly findings: VerificationFindings;
+}
+
+/** The snapshot of that id with what its comparison found, or undefined. */
+export async function findWithFindings(stores: Stores, id: string): Promise<SnapshotWithFindings | undefined> {
   return reading(`looking for snapshot ${id}`, async () => {
     const manifest = await stores.manifests.findOne({ _id: id });
-    return manifest ? summaryOf(manifest) : undefined;
+    if (!manifest) return undefined;
+    return { summary: summaryOf(manifest), findings: manifest.verification ?? { notCompared: [], different: [] } };
   });
+}
+
+/** The snapshot of that id, or undefined. */
+export async function findSnapshot(stores: Stores, id: string): Promise<SnapshotSummary | undefined> {
+  return (await findWithFindings(stores, id))?.summary;
 }
 
 /** The snapshot of the newest optime of a deployment, or undefined. */

@@ -1,5 +1,5 @@
 /** `lifeboat snapshots`: taken, listed, shown, verified. */
-import { findSnapshot, listSnapshots, verificationFindings } from '../../blockstore/snapshots.ts';
+import { findSnapshot, findWithFindings, listSnapshots } from '../../blockstore/snapshots.ts';
 import { LifeboatError } from '../../shared/errors.ts';
 import type {
   SnapshotInput,
@@ -62,21 +62,19 @@ export async function showSnapshots(context: CliContext, name: string | undefine
 }
 
 export async function showSnapshot(context: CliContext, id: string): Promise<Outcome> {
-  return withStores(context, async (stores) => {
-    const snapshot = await findSnapshot(stores, id);
-    if (!snapshot) throw unknownSnapshot(id);
-    const found = await verificationFindings(stores, id);
-    const findings = { different: found.different.map(findingOf), notCompared: found.notCompared };
-    const text = [
-      snapshotText(snapshot),
-      ...section('Different', findings.different.map(findingText)),
-      ...section('Not compared', [
-        ...found.notCompared.map(({ namespace, reason }) => `${namespace}: ${reason}`),
-        ...moreThan(found.notCompared.length, snapshot.verification.omissions),
-      ]),
-    ].join('\n');
-    return { result: { ...snapshot, findings }, text };
-  });
+  const found = await withStores(context, (stores) => findWithFindings(stores, id));
+  if (!found) throw unknownSnapshot(id);
+  const { summary, findings: stored } = found;
+  const findings = { different: stored.different.map(findingOf), notCompared: stored.notCompared };
+  const text = [
+    snapshotText(summary),
+    ...section('Different', findings.different.map(findingText)),
+    ...section('Not compared', [
+      ...findings.notCompared.map(({ namespace, reason }) => `${namespace}: ${reason}`),
+      ...moreThan(findings.notCompared.length, summary.verification.omissions),
+    ]),
+  ].join('\n');
+  return { result: { ...summary, findings }, text };
 }
 
 function moreThan(told: number, all: number): string[] {
