@@ -1,4 +1,5 @@
 /** Several connections to a head at work beside each other, inside one turn. */
+import { together } from '../shared/signals.ts';
 import type { OpenHead } from './open-head.ts';
 import type { HeadSocket } from './socket.ts';
 
@@ -20,9 +21,7 @@ export async function overConnections(
   signal: AbortSignal,
   work: (own: HeadSocket, ended: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  const failed = new AbortController();
-  const ended = AbortSignal.any([signal, failed.signal]);
-  const alone = async (): Promise<void> => {
+  const alone = async (ended: AbortSignal): Promise<void> => {
     const own = await socket.another();
     try {
       await work(own, ended);
@@ -32,7 +31,8 @@ export async function overConnections(
       own.close();
     }
   };
-  const fail = (error: unknown): void => failed.abort(error);
-  await Promise.all(Array.from({ length: count }, () => alone().catch(fail)));
-  failed.signal.throwIfAborted();
+  await together(
+    signal,
+    Array.from({ length: count }, () => alone),
+  );
 }

@@ -10,7 +10,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import { namespaceRule, splitNamespace } from '../source/namespaces.ts';
 import { commandOperation } from './batch.ts';
 import { document, elementsWithout, stringElement } from './bytes.ts';
-import { namespaceOf, collectionNamed, type HeadCollection } from './catalog.ts';
+import { collectionNamed, namespaceOf, type HeadCollection } from './catalog.ts';
 import { commandName, positionOf, type OplogEntry } from './entry.ts';
 import { buildIndexes, dropIndex, indexChange, indexName, isSecondary, readIndexes } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
@@ -158,10 +158,10 @@ async function rename(command: Command): Promise<void> {
   } else {
     const moved = await collectionNamed(head.socket, db, name);
     if (moved?.uuid !== entry.ui) {
-      await head.diverged(positionOf(at), `"renameCollection" of ${entry.ns}: the head did not rename to ${target}`);
+      return head.diverged(positionOf(at), `"renameCollection" of ${entry.ns}: the head did not rename to ${target}`);
     }
     if (inTheWay) head.catalog.delete(inTheWay.uuid);
-    if (moved) head.catalog.set(moved);
+    head.catalog.set(moved);
   }
   if (inTheWay && !head.catalog.get(inTheWay.uuid)) await head.deferred.removeCollection(inTheWay.uuid);
 }

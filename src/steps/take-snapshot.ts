@@ -11,10 +11,11 @@ import { toStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { SnapshotSummary } from '../shared/messages.ts';
 import { formatOptime, type Optime } from '../shared/optime.ts';
+import { together } from '../shared/signals.ts';
 import type { Stores } from '../stores/connect.ts';
 import { revokeExpiredLeases, takeLease, type Lease } from '../stores/leases.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
-import type { ManifestRecord, MemberRecord, StoredVerification } from '../stores/records.ts';
+import type { ManifestRecord, MemberRecord } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
 import { PartVerifier, type VerificationParts } from './verify-part.ts';
 
@@ -107,8 +108,7 @@ async function cutAndCommit(
   const createdAt = await stores.now();
   const id = snapshotId(deployment, position.appliedThrough.ts);
   const ended = AbortSignal.any([ctx.signal, lease.signal, locked.signal]);
-  const [cut, { verification, rotation }] = await together(
-    ended,
+  const [cut, { verification, rotation }] = await together(ended, [
     (signal) =>
       cutHead(stores, locked, {
         snapshot: id,
@@ -118,7 +118,7 @@ async function cutAndCommit(
         report: (progress) => ctx.report(progress),
       }),
     (signal) => parts.verifier.verify(locked, signal),
-  );
+  ]);
   const manifest: ManifestRecord = {
     _id: id,
     formatVersion: 1,
@@ -149,40 +149,16 @@ async function cutAndCommit(
     { snapshot: id, newBlocks, newStoredBytes, reusedBlocks, durationMs: manifest.durationMs },
     'snapshot committed',
   );
-  tellVerification(ctx, id, verification);
-  return summaryOf(manifest);
+  const summary = summaryOf(manifest);
+  tellVerification(ctx, summary);
+  return summary;
 }
 
-function tellVerification({ logger }: StepContext, snapshot: string, verification: StoredVerification): void {
-  const { state, reason, ranges, documents, bytes, omissions, different } = verification;
+function tellVerification({ logger }: StepContext, { id: snapshot, verification }: SnapshotSummary): void {
+  const { state, reason, ranges, documents, bytes, omissions, different: namespaces } = verification;
   const what = { snapshot, state, reason, ranges, documents, bytes, omissions };
-  if (state === 'different') {
-    const namespaces = [...new Set(different.map(({ namespace }) => namespace))];
-    logger.error({ ...what, namespaces }, 'the head differs from its source');
-  } else logger.info(what, 'compared with the source');
-}
-
-/** Runs both; when one fails the other is told to end, and waited for: neither works on a head that is let go. */
-async function together<A, B>(
-  signal: AbortSignal,
-  first: (signal: AbortSignal) => Promise<A>,
-  second: (signal: AbortSignal) => Promise<B>,
-): Promise<[A, B]> {
-  const failed = new AbortController();
-  const either = AbortSignal.any([signal, failed.signal]);
-  const stopping = async <T>(work: Promise<T>): Promise<T> => {
-    try {
-      return await work;
-    } catch (error) {
-      failed.abort(error);
-      throw error;
-    }
-  };
-  const both = [stopping(first(either)), stopping(second(either))] as const;
-  await Promise.allSettled(both);
-  // What failed first is what both failed for.
-  failed.signal.throwIfAborted();
-  return Promise.all(both);
+  if (state === 'different') logger.error({ ...what, namespaces }, 'the head differs from its source');
+  else logger.info(what, 'compared with the source');
 }
 
 /** `<deployment>-<UTC time of the optime, yyyymmddThhmmssZ>-<six hex digits>` */

@@ -25,22 +25,14 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
 import { compareOptimes, formatOptime, type Position } from '../shared/optime.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
-import { listSource } from '../source/listing.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import type { StoredDifference, StoredFinding, ValidationCollectionRecord } from '../stores/records.ts';
 import { planValidated } from '../syncstore/plan.ts';
 import { removeSync } from '../syncstore/remove.ts';
-import {
-  changedSince,
-  compareCatalogs,
-  headCatalog,
-  isSameDifference,
-  sourceCatalog,
-  type CatalogDifference,
-  type Definition,
-} from '../validation/catalog.ts';
+import { headCatalog, isSameDifference, type CatalogDifference, type Definition } from '../validation/catalog.ts';
 import type { Compared } from '../validation/compare.ts';
+import { findingOf, lookAtCatalog } from '../validation/definitions.ts';
 import { compareRange, findDifferences, repairRange, type RangeWork } from '../validation/documents.ts';
 import { besideOthers, extentOf, merged, Tally, type Extent } from '../validation/findings.ts';
 import { ValidationLog } from '../validation/log.ts';
@@ -260,30 +252,18 @@ class ValidateRun {
     });
     const { client } = this.#reader.member;
     await this.#reader.reach(at, this.#ctx.signal);
-    const theirs = sourceCatalog(await listSource(client, this.#ctx.signal));
     // What was alike in one look was alike then, and has been changed by entries only since.
-    const differences = compareCatalogs(theirs, mine).filter(({ key }) => this.#unlike?.has(key) ?? true);
+    const look = { at, mine, among: this.#unlike };
+    const { differences, unexplained } = await lookAtCatalog(client, look, this.#ctx.signal);
     this.#unlike = new Set(differences.map(({ key }) => key));
     if (differences.length === 0) {
       await this.#log.flush({ stage: 'compare' });
       return;
     }
-    const changed = await changedSince(client, at.ts, this.#ctx.signal);
-    const unexplained = differences.filter(({ subjects }) => !subjects.some((one) => changed.has(one)));
     // One look may have come between two entries; a difference that stays is one.
     const certain = unexplained.filter((one) => this.#suspected.some((other) => isSameDifference(one, other)));
     this.#suspected = unexplained;
-    if (certain.length > 0) {
-      await this.#fail(
-        certain.map(({ namespace, kind, names }) => ({
-          namespace,
-          kind,
-          count: 1,
-          ids: [],
-          names: names.slice(0, 100),
-        })),
-      );
-    }
+    if (certain.length > 0) await this.#fail(certain.map(findingOf));
     this.#listings += 1;
     if (this.#listings >= MOST_LISTINGS && unexplained.length === 0) {
       const leftOut = [...new Set(differences.map(({ namespace }) => namespace))];

@@ -13,11 +13,12 @@ import type { LockedHead } from '../head/types.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { isLifeboatError, type LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
+import { untilAborted } from '../shared/signals.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
 import { ReadPace, type ReadLimit } from '../source/read-pace.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { MemberRecord, RotationRecord, StoredOmission, StoredVerification } from '../stores/records.ts';
-import { headCatalog } from '../validation/catalog.ts';
+import { headCatalog, type Definition } from '../validation/catalog.ts';
 import { compareDefinitions, type ComparedDefinitions } from '../validation/definitions.ts';
 import { bounded } from '../validation/findings.ts';
 import { comparePart, type ComparedPart } from '../validation/part.ts';
@@ -175,9 +176,10 @@ export class PartVerifier implements AsyncDisposable {
   ): Promise<Omit<Found, 'ageSeconds'>> {
     const { within, maxMs, leastBytes = LEAST_BYTES, rangeDocuments } = this.#parts;
     const notCompared: StoredOmission[] = [];
-    const definitions = await definitionsOf(head, reader, at, time, notCompared);
+    const mine = await headCatalog(head, { indexes: true });
+    const definitions = await definitionsOf(mine, reader, at, time, notCompared);
     const totalBytes = await documentBytes(head);
-    const collections = (await headCatalog(head, { indexes: false })).flatMap(toCompare);
+    const collections = mine.flatMap(toCompare);
     const { over, late, signal } = time;
     const plan = { within, leastBytes };
     const times = { over, late, signal };
@@ -231,7 +233,7 @@ function reasonOf(error: unknown, maxMs: number): string {
 }
 
 async function definitionsOf(
-  head: OpenHead,
+  mine: readonly Definition[],
   reader: SourceReader,
   at: Position,
   time: Budget,
@@ -242,7 +244,7 @@ async function definitionsOf(
   const timer = setTimeout(() => over.abort(), ms);
   try {
     const signal = AbortSignal.any([time.over, over.signal]);
-    return await compareDefinitions(head, reader, at, signal);
+    return await compareDefinitions(mine, reader, at, signal);
   } catch (error) {
     time.signal.throwIfAborted();
     if (!over.signal.aborted && !time.over.aborted) throw error;
@@ -309,19 +311,9 @@ class Budget {
   async bound<T>(work: Promise<T>): Promise<T> {
     // When the time is over first, it is nobody's any more.
     work.catch(() => undefined);
-    let stop = (): void => undefined;
-    const aborted = new Promise<undefined>((settle) => {
-      stop = () => settle(undefined);
-    });
-    this.over.addEventListener('abort', stop);
-    try {
-      this.over.throwIfAborted();
-      const first = await Promise.race([work.then((value) => ({ value })), aborted]);
-      if (first) return first.value;
-    } finally {
-      this.over.removeEventListener('abort', stop);
-    }
-    throw this.over.reason;
+    await untilAborted(work, this.over);
+    this.over.throwIfAborted();
+    return work;
   }
 
   end(): void {

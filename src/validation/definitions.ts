@@ -1,16 +1,16 @@
 /** Comparing the definitions of a head that stands still with the source's. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { OpenHead } from '../head/open-head.ts';
+import type { MongoClient } from 'mongodb';
 import type { Position } from '../shared/optime.ts';
 import { listSource } from '../source/listing.ts';
 import type { StoredFinding, StoredOmission } from '../stores/records.ts';
 import {
   changedSince,
   compareCatalogs,
-  headCatalog,
   isSameDifference,
   sourceCatalog,
   type CatalogDifference,
+  type Definition,
 } from './catalog.ts';
 import type { SourceReader } from './source-reader.ts';
 
@@ -25,34 +25,57 @@ export interface ComparedDefinitions {
   readonly notCompared: readonly StoredOmission[];
 }
 
+/** What one look at the source finds to differ, and what of it no entry behind the optime of the head explains. */
+export interface CatalogLook {
+  readonly differences: readonly CatalogDifference[];
+  readonly unexplained: readonly CatalogDifference[];
+}
+
 /**
- * Compares names, UUIDs, options, indexes and views. No server can be asked what its catalog was, so what an entry after
- * `at` may have changed on the source cannot be compared.
+ * Looks once at the catalog of a source, which no server can be asked for as it was.
+ * @param mine that of the head, which stands at `at`; the member that is read holds everything up to there
+ * @param among keys of what may differ at all; everything may when left out
+ * @throws the driver's errors
+ */
+export async function lookAtCatalog(
+  client: MongoClient,
+  {
+    at,
+    mine,
+    among,
+  }: { readonly at: Position; readonly mine: readonly Definition[]; readonly among?: ReadonlySet<string> | undefined },
+  signal: AbortSignal,
+): Promise<CatalogLook> {
+  const theirs = sourceCatalog(await listSource(client, signal));
+  const differences = compareCatalogs(theirs, mine).filter(({ key }) => among?.has(key) ?? true);
+  if (differences.length === 0) return { differences, unexplained: [] };
+  const changed = await changedSince(client, at.ts, signal);
+  return { differences, unexplained: differences.filter(({ subjects }) => !subjects.some((one) => changed.has(one))) };
+}
+
+/**
+ * Compares names, UUIDs, options, indexes and views. What an entry after `at` may have changed on the source cannot be
+ * compared.
+ * @param mine the catalog of the head, with its indexes
  * @param at where the head stands; the member that is read holds everything up to there
- * @throws the driver's errors; LifeboatError `HeadLost` (retryable)
+ * @throws the driver's errors
  */
 export async function compareDefinitions(
-  head: OpenHead,
+  mine: readonly Definition[],
   reader: SourceReader,
   at: Position,
   signal: AbortSignal,
 ): Promise<ComparedDefinitions> {
-  const { client } = reader.member;
-  const mine = await headCatalog(head, { indexes: true });
   let suspected: readonly CatalogDifference[] | undefined;
   for (let look = 1; ; look += 1) {
-    const theirs = sourceCatalog(await listSource(client, signal));
-    const differences = compareCatalogs(theirs, mine);
-    if (differences.length === 0) return { different: [], notCompared: [] };
-    const changed = await changedSince(client, at.ts, signal);
-    const isExplained = ({ subjects }: CatalogDifference): boolean => subjects.some((one) => changed.has(one));
-    const unexplained = differences.filter((one) => !isExplained(one));
+    const { differences, unexplained } = await lookAtCatalog(reader.member.client, { at, mine }, signal);
     const certain = unexplained.filter((one) => suspected?.some((other) => isSameDifference(one, other)) ?? true);
     if (certain.length === 0 || look === LOOKS) {
-      const explained = new Set(differences.filter(isExplained).map(({ namespace }) => namespace));
+      const explained = differences.filter((one) => !unexplained.includes(one));
+      const namespaces = new Set(explained.map(({ namespace }) => namespace));
       return {
         different: certain.map(findingOf),
-        notCompared: [...explained].map((namespace) => ({ namespace, reason: CHANGED_SINCE })),
+        notCompared: [...namespaces].map((namespace) => ({ namespace, reason: CHANGED_SINCE })),
       };
     }
     suspected = certain;
@@ -60,6 +83,7 @@ export async function compareDefinitions(
   }
 }
 
-function findingOf({ namespace, kind, names }: CatalogDifference): StoredFinding {
+/** As a report has it. */
+export function findingOf({ namespace, kind, names }: CatalogDifference): StoredFinding {
   return { namespace, kind, count: 1, ids: [], names: names.slice(0, MOST_NAMES) };
 }
