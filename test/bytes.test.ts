@@ -5,9 +5,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { Long, MongoClient, UUID } from 'mongodb';
+import { Long, type MongoClient, UUID } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
-import { startMongod } from '../src/mongod/process.ts';
 import { proveEqual, type EqualityReport } from '../src/proof/equality.ts';
 import { restoreDirectory } from '../src/steps/restore-directory.ts';
 import { DataPath } from './support/data-path.ts';
@@ -15,9 +14,10 @@ import { testFolder } from './support/folders.ts';
 import { mongodOf, OTHER_VERSIONS } from './support/mongods.ts';
 import { oddIds, oddShapes, oddValues } from './support/odd-documents.ts';
 import { fields, int32, int64, RawWire, rawArray, rawDocument, type RawField } from './support/raw-wire.ts';
-import { freePort, startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
+import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
 import { stepContext } from './support/snapshots.ts';
 import { abilitiesOf } from './support/workload-data.ts';
+import { withMongod } from './support/with-mongod.ts';
 
 const DB = 'bytes';
 const MAX_BYTES = 16 * 1024 * 1024;
@@ -255,24 +255,10 @@ async function restoredEquals(source: TestReplicaSet, path: DataPath, binary: st
   const restored = join(folder.path, 'restored');
   const restoring = { stores, daemon: 'here', mongodFor: () => Promise.resolve(binary) };
   await restoreDirectory(stepContext(), restoring, { id: 'bytes', snapshot: id, path: restored });
-  const mongod = await startMongod({
-    binary,
-    dbpath: restored,
-    address: { port: await freePort() },
-    cacheGiB: 0.25,
-    logPath: join(folder.path, 'log'),
+  await withMongod(restored, { binary }, async (client) => {
+    const report = await proveEqual({ source: { client: source.client, at: optime }, copy: { client }, ids: 5 });
+    assertEqual(report, 'a restore');
   });
-  const client = await MongoClient.connect(mongod.uri);
-  try {
-    assertEqual(
-      await proveEqual({ source: { client: source.client, at: optime }, copy: { client }, ids: 5 }),
-      'a restore',
-    );
-  } finally {
-    await client.close();
-    mongod.kill('SIGKILL');
-    await mongod.exited;
-  }
 }
 
 async function everyRoad(t: TestContext, binary: string): Promise<void> {

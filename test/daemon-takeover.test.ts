@@ -4,9 +4,7 @@ import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { MongoClient } from 'mongodb';
-import { findBinary } from '../src/embedded/binaries.ts';
-import { mongodOn, startMongod } from '../src/mongod/process.ts';
+import { mongodOn } from '../src/mongod/process.ts';
 import { fromTimestamp } from '../src/mongo/positions.ts';
 import { proveEqual } from '../src/proof/equality.ts';
 import { errorKind } from '../src/shared/errors.ts';
@@ -16,8 +14,9 @@ import { compareOptimes, ZERO_OPTIME, type Optime } from '../src/shared/optime.t
 import type { MemberRecord } from '../src/stores/records.ts';
 import type { backup } from '../src/workflows/index.ts';
 import { command, startLifeboat, type TestDaemon, type TestLifeboat } from './support/lifeboat.ts';
-import { freePort, until } from './support/replica-set.ts';
+import { until } from './support/replica-set.ts';
 import { endHead, headPath } from './support/worker.ts';
+import { withMongod } from './support/with-mongod.ts';
 
 const DOCUMENTS = 2_000;
 
@@ -87,26 +86,11 @@ async function proveHead(name: string): Promise<void> {
   assert.deepEqual([verified.ok, verified.problems], [true, []]);
   const path = join(lifeboat.folder, name);
   await run<RestoreSummary>('restore', { deployment: 'shop', snapshot: snapshot.id, to: `dir:${path}` });
-  const mongod = await startMongod({
-    binary: await findBinary('mongod'),
-    dbpath: path,
-    address: { port: await freePort() },
-    cacheGiB: 0.25,
-    logPath: join(lifeboat.folder, `${name}.log`),
-  });
-  try {
-    const client = await MongoClient.connect(mongod.uri);
-    const report = await proveEqual({
-      source: { client: lifeboat.source.client, at: snapshot.optime },
-      copy: { client },
-      ids: 5,
-    });
-    await client.close();
+  await withMongod(path, {}, async (client) => {
+    const source = { client: lifeboat.source.client, at: snapshot.optime };
+    const report = await proveEqual({ source, copy: { client }, ids: 5 });
     assert.deepEqual([report.differences, report.equal], [[], true]);
-  } finally {
-    mongod.kill('SIGKILL');
-    await mongod.exited;
-  }
+  });
 }
 
 /** Reads of the source's documents by Lifeboat since the profiler was switched on; the proof has another name. */

@@ -2,17 +2,17 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { MongoClient, type Timestamp } from 'mongodb';
+import type { Timestamp } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
-import { startMongod } from '../src/mongod/process.ts';
 import { proveEqual } from '../src/proof/equality.ts';
 import { compareOptimes } from '../src/shared/optime.ts';
 import { restoreDirectory } from '../src/steps/restore-directory.ts';
 import { DataPath } from './support/data-path.ts';
 import { testFolder } from './support/folders.ts';
 import { HandTransaction } from './support/hand-transaction.ts';
-import { freePort, startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
+import { startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
 import { stepContext } from './support/snapshots.ts';
+import { withMongod } from './support/with-mongod.ts';
 
 /** One that writes to a document that is there and inserts another, and is prepared. */
 async function prepared({ members }: TestReplicaSet, collection: string): Promise<HandTransaction> {
@@ -49,24 +49,12 @@ test('a transaction that is open over a snapshot is not in it, and is in a head 
   const restored = join(folder.path, 'restored');
   const parts = { stores: path.stores, daemon: 'here', mongodFor: () => findBinary('mongod') };
   await restoreDirectory(stepContext(), parts, { id: 'open', snapshot: snapshot.id, path: restored });
-  const mongod = await startMongod({
-    binary: await findBinary('mongod'),
-    dbpath: restored,
-    address: { port: await freePort() },
-    cacheGiB: 0.25,
-    logPath: join(folder.path, 'restored.log'),
-  });
-  const client = await MongoClient.connect(mongod.uri);
-  try {
+  await withMongod(restored, {}, async (client) => {
     const copy = { client };
     const report = await proveEqual({ source: { client: source.client, at: snapshot.optime }, copy, ids: 5 });
     assert.deepEqual([report.differences, report.notCompared], [[], []]);
     assert.equal(await client.db('shop').collection<{ _id: string }>('a').countDocuments({ _id: 'prepared' }), 0);
-  } finally {
-    await client.close();
-    mongod.kill('SIGKILL');
-    await mongod.exited;
-  }
+  });
 
   await path.loseHead();
   const { differences, notCompared } = await path.prove();

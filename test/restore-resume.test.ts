@@ -3,9 +3,9 @@ import { randomBytes } from 'node:crypto';
 import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { Binary, MongoClient } from 'mongodb';
+import { Binary } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
-import { mongodOn, startMongod } from '../src/mongod/process.ts';
+import { mongodOn } from '../src/mongod/process.ts';
 import { RestoreTarget } from '../src/restore/target.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import { ZERO_OPTIME } from '../src/shared/optime.ts';
@@ -14,8 +14,9 @@ import { takeSnapshot } from '../src/steps/take-snapshot.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
 import { crashOf } from './support/crash-child.ts';
 import { testFolder, type TestFolder } from './support/folders.ts';
-import { freePort, startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
+import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
 import { claimedMember, startLockableMongod, stepContext, type TestContext } from './support/snapshots.ts';
+import { withMongod } from './support/with-mongod.ts';
 
 const DOCUMENTS = 6_000;
 
@@ -50,21 +51,7 @@ after(async () => {
 });
 
 async function countIn(dbpath: string): Promise<number> {
-  const mongod = await startMongod({
-    binary: await findBinary('mongod'),
-    dbpath,
-    address: { port: await freePort() },
-    cacheGiB: 0.25,
-    logPath: `${dbpath}.log`,
-  });
-  const client = await MongoClient.connect(mongod.uri);
-  try {
-    return await client.db('shop').collection('orders').countDocuments();
-  } finally {
-    await client.close();
-    mongod.kill('SIGKILL');
-    await mongod.exited;
-  }
+  return withMongod(dbpath, {}, (client) => client.db('shop').collection('orders').countDocuments());
 }
 
 async function assertMongodRefuses(path: string): Promise<void> {

@@ -2,10 +2,9 @@ import assert from 'node:assert/strict';
 import { access, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { MongoClient } from 'mongodb';
+import type { MongoClient } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
 import type { LockedHead } from '../src/head/types.ts';
-import { startMongod, type RunningMongod } from '../src/mongod/process.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import type { SnapshotSummary } from '../src/shared/messages.ts';
 import { ZERO_OPTIME, type Optime } from '../src/shared/optime.ts';
@@ -13,9 +12,10 @@ import { restoreDirectory, type RestoreParts } from '../src/steps/restore-direct
 import { takeSnapshot } from '../src/steps/take-snapshot.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
 import { testFolder, type TestFolder } from './support/folders.ts';
-import { freePort, startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
+import { startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
 import { claimedMember, startLockableMongod, stepContext, type LockableMongod } from './support/snapshots.ts';
 import { abilitiesOf } from './support/workload-data.ts';
+import { withMongod } from './support/with-mongod.ts';
 
 let set: TestReplicaSet;
 let stores: Stores;
@@ -65,29 +65,6 @@ async function hashesOf(client: MongoClient): Promise<Record<string, unknown>> {
   return collections as Record<string, unknown>;
 }
 
-async function withMongod(
-  dbpath: string,
-  use: (client: MongoClient, mongod: RunningMongod) => Promise<void>,
-  replSet?: string,
-): Promise<void> {
-  const mongod = await startMongod({
-    binary: await findBinary('mongod'),
-    dbpath,
-    address: { port: await freePort() },
-    cacheGiB: 0.25,
-    logPath: `${dbpath}.log`,
-    ...(replSet === undefined ? {} : { replSet }),
-  });
-  const client = await MongoClient.connect(mongod.uri);
-  try {
-    await use(client, mongod);
-  } finally {
-    await client.close();
-    mongod.kill('SIGKILL');
-    await mongod.exited;
-  }
-}
-
 test('a restored directory holds nothing of ours, and a plain mongod serves the same data from it', async () => {
   const path = join(folder.path, 'plain');
   const summary = await restoreDirectory(stepContext(), parts, { id: 'plain', snapshot, path });
@@ -98,7 +75,7 @@ test('a restored directory holds nothing of ours, and a plain mongod serves the 
     names.filter((name) => /lifeboat|mongod\.lock|\.log$|diagnostic|_tmp|\.sock/i.test(name)),
     [],
   );
-  await withMongod(path, async (client) => {
+  await withMongod(path, {}, async (client) => {
     assert.deepEqual(await hashesOf(client), hashes);
     assert.equal(await client.db('shop').collection('recent').countDocuments(), 10_000);
     const local = await client.db('local').listCollections().toArray();
@@ -149,7 +126,7 @@ test('checkpoints that a locked head makes while it is read do the snapshot no h
 
     const path = join(folder.path, 'checkpoints');
     await restoreDirectory(stepContext(), parts, { id: 'checkpoints', snapshot: taken?.id ?? '', path });
-    await withMongod(path, async (client) => assert.deepEqual(await hashesOf(client), expected));
+    await withMongod(path, {}, async (client) => assert.deepEqual(await hashesOf(client), expected));
   } finally {
     await busy[Symbol.asyncDispose]();
   }
@@ -158,34 +135,30 @@ test('checkpoints that a locked head makes while it is read do the snapshot no h
 test('a restored directory becomes a replica set by rs.initiate()', async () => {
   const path = join(folder.path, 'set');
   await restoreDirectory(stepContext(), parts, { id: 'set', snapshot, path });
-  await withMongod(
-    path,
-    async (client, { address }) => {
-      const host = `127.0.0.1:${'port' in address ? address.port : ''}`;
-      const admin = client.db('admin');
-      await admin.command({ replSetInitiate: { _id: 'again', members: [{ _id: 0, host }] } });
-      await until(async () => (await admin.command({ hello: 1 }))['isWritablePrimary'] === true, 'it is primary');
-      assert.deepEqual(await hashesOf(client), hashes);
-      await client
-        .db('shop')
-        .collection('orders')
-        .insertOne({ more: true }, { writeConcern: { w: 'majority' } });
-    },
-    'again',
-  );
+  await withMongod(path, { replSet: 'again' }, async (client, { address }) => {
+    const host = `127.0.0.1:${'port' in address ? address.port : ''}`;
+    const admin = client.db('admin');
+    await admin.command({ replSetInitiate: { _id: 'again', members: [{ _id: 0, host }] } });
+    await until(async () => (await admin.command({ hello: 1 }))['isWritablePrimary'] === true, 'it is primary');
+    assert.deepEqual(await hashesOf(client), hashes);
+    await client
+      .db('shop')
+      .collection('orders')
+      .insertOne({ more: true }, { writeConcern: { w: 'majority' } });
+  });
 });
 
 test('a crash after writes to a restored directory loses none that were acknowledged', async () => {
   const path = join(folder.path, 'crash');
   await restoreDirectory(stepContext(), parts, { id: 'crash', snapshot, path });
-  await withMongod(path, async (client) => {
+  await withMongod(path, {}, async (client) => {
     const more = Array.from({ length: 500 }, (_, n) => ({ more: n }));
     await client
       .db('shop')
       .collection('orders')
       .insertMany(more, { writeConcern: { w: 1, j: true } });
   });
-  await withMongod(path, async (client) => {
+  await withMongod(path, {}, async (client) => {
     assert.equal(
       await client
         .db('shop')

@@ -202,15 +202,21 @@ function timed(path: DataPath): { readonly head: LockableHead; readonly heldMs: 
   };
 }
 
+/** Further replies about `plain.notes` are long in coming, until `end`. Needs a server with test commands. */
+async function silenced({ client }: TestReplicaSet): Promise<{ end(): Promise<unknown> }> {
+  const failPoint = { configureFailPoint: 'failCommand' };
+  const data = { failCommands: ['getMore'], namespace: 'plain.notes', blockConnection: true, blockTimeMS: 15_000 };
+  await client.db('admin').command({ ...failPoint, mode: 'alwaysOn', data });
+  return { end: () => client.db('admin').command({ ...failPoint, mode: 'off' }) };
+}
+
 test('a source that does not answer holds the head no longer than the time for it; the next snapshots go on', async () => {
   await using source = await startReplicaSet({ name: 'source', setParameters: { enableTestCommands: true } });
   // More than one reply.
   const text = 'x'.repeat(1_000);
   await notesOf(source.client).insertMany(Array.from({ length: 9_000 }, (_, _id) => ({ _id, text })));
   await using path = await validatedHead(source);
-  const admin = source.client.db('admin');
-  const data = { failCommands: ['getMore'], namespace: 'plain.notes', blockConnection: true, blockTimeMS: 15_000 };
-  await admin.command({ configureFailPoint: 'failCommand', mode: 'alwaysOn', data });
+  const silence = await silenced(source);
   const { head, heldMs } = timed(path);
   try {
     const slow = await path.snapshot({ within: 1, maxMs: 2_000 }, head);
@@ -219,7 +225,7 @@ test('a source that does not answer holds the head no longer than the time for i
     assert.equal(slow.verification.roundEnded, false);
     assert.ok(heldMs() >= 2_000 && heldMs() < 10_000, `the head was held for ${heldMs()} ms`);
   } finally {
-    await admin.command({ configureFailPoint: 'failCommand', mode: 'off' });
+    await silence.end();
   }
   const next = await path.snapshot({ within: 1 });
   assert.deepEqual(
@@ -247,9 +253,7 @@ test('a range that no snapshot has the time for is passed over after some, and s
   const text = 'x'.repeat(1_000);
   await notesOf(source.client).insertMany(Array.from({ length: 9_000 }, (_, _id) => ({ _id, text })));
   await using path = await validatedHead(source);
-  const admin = source.client.db('admin');
-  const data = { failCommands: ['getMore'], namespace: 'plain.notes', blockConnection: true, blockTimeMS: 15_000 };
-  await admin.command({ configureFailPoint: 'failCommand', mode: 'alwaysOn', data });
+  const silence = await silenced(source);
   try {
     const taken = await round(path, { within: 1, maxMs: 1_500 }, 6);
     assert.equal(taken.at(-1)?.verification.roundEnded, true);
@@ -258,7 +262,7 @@ test('a range that no snapshot has the time for is passed over after some, and s
     assert.equal(left.length, 1);
     assert.match(left[0]?.reason ?? '', /had the time/);
   } finally {
-    await admin.command({ configureFailPoint: 'failCommand', mode: 'off' });
+    await silence.end();
   }
 });
 

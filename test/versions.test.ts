@@ -5,9 +5,9 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { MongoClient } from 'mongodb';
+import { type MongoClient } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
-import { mongodOn, startMongod, type RunningMongod } from '../src/mongod/process.ts';
+import { mongodOn } from '../src/mongod/process.ts';
 import { proveEqual, type EqualityReport } from '../src/proof/equality.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import type { RestoreSummary, SnapshotSummary } from '../src/shared/messages.ts';
@@ -33,6 +33,7 @@ import { Random, testSeed } from './support/random.ts';
 import { freePort, startReplicaSet, until } from './support/replica-set.ts';
 import { fillBase, SMALL_BASE } from './support/workload-data.ts';
 import { startWriters } from './support/workload.ts';
+import { withMongod } from './support/with-mongod.ts';
 
 type Mongod = Exclude<OtherMongod, { missing: string }>;
 
@@ -197,7 +198,7 @@ async function restoreSnapshot(
   const path = join(lifeboat.folder, name);
   const { verified } = await run<RestoreSummary>('restore', { deployment: 'shop', snapshot: id, to: `dir:${path}` });
   assert.equal(verified, true);
-  await withMongod(mongod, path, {}, async (client) => {
+  await withMongod(path, { binary: mongod.path }, async (client) => {
     const report = await prove(lifeboat, client, optime);
     t.diagnostic(`${formatOptime(optime)}: ${report.comparedDocuments} documents`);
     assertEqual(report, allowed);
@@ -224,41 +225,16 @@ function assertEqual(
 /** What was acknowledged by the set is there after it was killed. */
 async function assertBecomesReplicaSet(mongod: Mongod, path: string): Promise<void> {
   const port = await freePort();
-  const options = { replSet: 'again', port };
+  const options = { binary: mongod.path, replSet: 'again', port };
   const collection = (client: MongoClient) => client.db('base').collection<{ _id: string }>('written since');
-  await withMongod(mongod, path, options, async (client) => {
+  await withMongod(path, options, async (client) => {
     const admin = client.db('admin');
     await admin.command({ replSetInitiate: { _id: 'again', members: [{ _id: 0, host: `127.0.0.1:${port}` }] } });
     await until(async () => (await admin.command({ hello: 1 }))['isWritablePrimary'] === true, 'it is primary');
     await collection(client).insertOne({ _id: 'here' }, { writeConcern: { w: 'majority', j: true } });
   });
-  await withMongod(mongod, path, options, async (client) => {
+  await withMongod(path, options, async (client) => {
     await until(async () => (await client.db('admin').command({ hello: 1 }))['isWritablePrimary'] === true, 'it is');
     assert.equal(await collection(client).countDocuments(), 1);
   });
-}
-
-/** Runs a mongod on a folder, and kills it. */
-async function withMongod(
-  { path: binary }: Mongod,
-  dbpath: string,
-  { replSet, port }: { readonly replSet?: string; readonly port?: number },
-  use: (client: MongoClient) => Promise<void>,
-): Promise<void> {
-  const mongod: RunningMongod = await startMongod({
-    binary,
-    dbpath,
-    address: { port: port ?? (await freePort()) },
-    cacheGiB: 0.25,
-    logPath: `${dbpath}.log`,
-    ...(replSet === undefined ? {} : { replSet }),
-  });
-  const client = await MongoClient.connect(mongod.uri);
-  try {
-    await use(client);
-  } finally {
-    await client.close();
-    mongod.kill('SIGKILL');
-    await mongod.exited;
-  }
 }

@@ -175,17 +175,16 @@ async function insertExactly(
 /** More of it than fits one entry. */
 const PART_BYTES = 6 * 1024 * 1024;
 
-async function transact(target: Target, { operations, end, largeParts, openMs }: Transaction): Promise<void> {
-  const session = target.client.startSession();
+/** Does `work` in a transaction that ends in that way, or is aborted when the work fails. */
+async function inTransaction(
+  client: MongoClient,
+  end: Transaction['end'],
+  work: (session: ClientSession) => Promise<unknown>,
+): Promise<void> {
+  const session = client.startSession();
   try {
     session.startTransaction({ writeConcern: new WriteConcern('majority') });
-    for (const operation of operations) await onDocuments(target, operation, session);
-    const parts = target.client.db('alpha').collection<{ _id: number }>('parts');
-    for (let n = 0; n < largeParts; n += 1) {
-      const part = new Random(n + openMs).bytes(PART_BYTES);
-      await parts.replaceOne({ _id: n }, { part }, { session, upsert: true });
-    }
-    await delay(openMs);
+    await work(session);
     if (end === 'commit') await session.commitTransaction();
     else await session.abortTransaction();
   } catch (error) {
@@ -194,6 +193,19 @@ async function transact(target: Target, { operations, end, largeParts, openMs }:
   } finally {
     await session.endSession();
   }
+}
+
+async function transact(target: Target, { operations, end, largeParts, openMs }: Transaction): Promise<void> {
+  const { client } = target;
+  await inTransaction(client, end, async (session) => {
+    for (const operation of operations) await onDocuments(target, operation, session);
+    const parts = client.db('alpha').collection<{ _id: number }>('parts');
+    for (let n = 0; n < largeParts; n += 1) {
+      const part = new Random(n + openMs).bytes(PART_BYTES);
+      await parts.replaceOne({ _id: n }, { part }, { session, upsert: true });
+    }
+    await delay(openMs);
+  });
 }
 
 async function prepare({ primary }: Target, { ns, id, salt, end, openMs }: Prepared): Promise<void> {
@@ -238,23 +250,14 @@ function refusal(error: unknown): void {
   if (!(error instanceof MongoServerError)) throw error;
 }
 
-async function createInTransaction({ client }: Target, ns: Namespace, end: 'commit' | 'abort'): Promise<void> {
+async function createInTransaction({ client }: Target, ns: Namespace, end: Transaction['end']): Promise<void> {
   const { db: of, name } = split(ns);
   const db = client.db(of);
-  const session = client.startSession();
-  try {
-    session.startTransaction({ writeConcern: new WriteConcern('majority') });
+  await inTransaction(client, end, async (session) => {
     await db.createCollection(name, { session });
     await db.collection(name).createIndex({ n: 1 }, { session, name: 'n_1' });
     await db.collection<Doc>(name).insertOne({ _id: 1, n: 1 }, { session });
-    if (end === 'commit') await session.commitTransaction();
-    else await session.abortTransaction();
-  } catch (error) {
-    if (session.inTransaction()) await session.abortTransaction();
-    throw error;
-  } finally {
-    await session.endSession();
-  }
+  });
 }
 
 const SCRAM = ['SCRAM-SHA-256'];

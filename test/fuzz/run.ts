@@ -4,25 +4,24 @@
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import { MongoClient, type Long, type Timestamp } from 'mongodb';
+import type { Timestamp } from 'mongodb';
 import { fromTimestamp, toTimestamp } from '../../src/mongo/positions.ts';
-import { startMongod } from '../../src/mongod/process.ts';
 import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
-import { isLifeboatError } from '../../src/shared/errors.ts';
 import type { SnapshotSummary } from '../../src/shared/messages.ts';
 import { compareOptimes, type Position } from '../../src/shared/optime.ts';
 import { restoreDirectory } from '../../src/steps/restore-directory.ts';
-import { DataPath, type Disturbance, type Disturbed } from '../support/data-path.ts';
+import { DataPath, passes, type Disturbance, type Disturbed } from '../support/data-path.ts';
 import { testFolder } from '../support/folders.ts';
+import { newestEntry } from '../support/head.ts';
 import { Random } from '../support/random.ts';
-import { freePort } from '../support/replica-set.ts';
 import { stepContext } from '../support/snapshots.ts';
+import { withMongod } from '../support/with-mongod.ts';
 import type { Bed } from './bed.ts';
 import { Crowd, performCounted, type Tallies } from './crowd.ts';
 import type { DisturbancePlan, Workload } from './operations.ts';
 import type { Target } from './perform.ts';
 
-export interface RunResult {
+export interface RunResult extends Counts {
   readonly seed: number;
   readonly version: string;
   /** What differs, or stopped the backup; nothing when all is well. */
@@ -31,14 +30,18 @@ export interface RunResult {
   /** Where the source stood when the run began: its entries from there on are the run's. */
   readonly from: Position;
   readonly entries: number;
+  readonly disturbed: Disturbed;
+  readonly ms: number;
+}
+
+/** What was done in a run beside its operations. */
+interface Counts {
   readonly comparisons: number;
   /** Collections that they compared, and what could not be, at an entry before the catalog was changed. */
   readonly compared: number;
   readonly leftOut: number;
   readonly restores: number;
   readonly restarts: number;
-  readonly disturbed: Disturbed;
-  readonly ms: number;
 }
 
 /** What may be changed for a test of the fuzzer itself. */
@@ -54,33 +57,22 @@ const PATIENCE_MS = 120_000;
 export async function runWorkload(bed: Bed, workload: Workload, meddling: Meddling = {}): Promise<RunResult> {
   const beganAt = performance.now();
   await bed.clear();
-  const from = await newest(bed);
+  const from = await newestEntry(bed.source.client);
   const run = new Run(bed, workload, meddling);
   const findings = await run.go();
   const entries = await bed.source.client
     .db('local')
     .collection('oplog.rs')
     .countDocuments({ ts: { $gt: toTimestamp(from.ts) } });
-  const { tallies, comparisons, compared, leftOut, restores, restarts, disturbed } = run;
+  const { tallies, counts, disturbed } = run;
   const ms = Math.round(performance.now() - beganAt);
-  const counts = { entries, comparisons, compared, leftOut, restores, restarts, disturbed, ms };
-  return { seed: workload.seed, version: bed.version, findings, tallies, from, ...counts };
-}
-
-async function newest({ source }: Bed): Promise<Position> {
-  const { lastWrite } = await source.client.db('admin').command({ hello: 1 });
-  const { ts, t } = lastWrite.opTime as { ts: Timestamp; t: Long };
-  return { ts: fromTimestamp(ts), term: Number(t) };
+  return { seed: workload.seed, version: bed.version, findings, tallies, from, entries, ...counts, disturbed, ms };
 }
 
 class Run {
   readonly tallies: Tallies = new Map();
-  comparisons = 0;
-  compared = 0;
-  leftOut = 0;
-  restores = 0;
-  restarts = 0;
   disturbed: Disturbed = { cut: 0, twins: 0, kills: 0 };
+  readonly #counts = { comparisons: 0, compared: 0, leftOut: 0, restores: 0, restarts: 0 };
   readonly #bed: Bed;
   readonly #workload: Workload;
   readonly #meddling: Meddling;
@@ -92,6 +84,10 @@ class Run {
     this.#bed = bed;
     this.#workload = workload;
     this.#meddling = meddling;
+  }
+
+  get counts(): Counts {
+    return this.#counts;
   }
 
   async go(): Promise<readonly string[]> {
@@ -169,7 +165,7 @@ class Run {
     for (const stop of this.#workload.stops) {
       await crowd.taken(stop.afterSteps);
       if (stop.restart) {
-        this.restarts += 1;
+        this.#counts.restarts += 1;
         await path.restartHead();
       }
       this.#doing = 'waiting for everybody to hold still';
@@ -189,7 +185,7 @@ class Run {
     if (at) {
       // Of a catalog that has changed since, no server can tell what it was.
       const report = await path.prove(at);
-      this.leftOut += report.notCompared.length;
+      this.#counts.leftOut += report.notCompared.length;
       this.#note(`at an entry before ${at.ts.t},${at.ts.i}`, { ...report, notCompared: [] });
     }
     const end = await path.newest();
@@ -198,8 +194,8 @@ class Run {
   }
 
   #note(where: string, { differences, notCompared, comparedCollections }: EqualityReport): void {
-    this.comparisons += 1;
-    this.compared += comparedCollections;
+    this.#counts.comparisons += 1;
+    this.#counts.compared += comparedCollections;
     for (const { namespace, ...what } of differences) {
       this.#findings.push(`${where}: ${namespace} differs: ${JSON.stringify(what)}`);
     }
@@ -228,7 +224,7 @@ class Run {
       try {
         return await path.snapshot();
       } catch (error) {
-        if (!isLifeboatError(error) || !error.retryable || error.kind === 'Internal') throw error;
+        if (!passes(error)) throw error;
       }
     }
   }
@@ -244,26 +240,11 @@ class Run {
     const restored = join(folder.path, 'restored');
     const parts = { stores: path.stores, daemon: 'here', mongodFor: () => Promise.resolve(binary) };
     await restoreDirectory(stepContext(), parts, { id: randomUUID(), snapshot: id, path: restored });
-    const mongod = await startMongod({
-      binary,
-      dbpath: restored,
-      address: { port: await freePort() },
-      cacheGiB: 0.25,
-      logPath: join(folder.path, 'restored.log'),
-    });
-    try {
-      await using copy = await MongoClient.connect(mongod.uri);
-      const report = await proveEqual({
-        source: { client: source.client, at: optime },
-        copy: { client: copy },
-        ids: 5,
-      });
-      this.restores += 1;
-      this.#note(`a restore of ${id}`, report);
-    } finally {
-      mongod.kill('SIGKILL');
-      await mongod.exited;
-    }
+    const report = await withMongod(restored, { binary }, (copy) =>
+      proveEqual({ source: { client: source.client, at: optime }, copy: { client: copy }, ids: 5 }),
+    );
+    this.#counts.restores += 1;
+    this.#note(`a restore of ${id}`, report);
   }
 }
 

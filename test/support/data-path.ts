@@ -339,7 +339,7 @@ export class DataPath implements AsyncDisposable {
       } catch (error) {
         if (context.signal.aborted) return;
         // A head that was killed is opened anew; whatever else is wrong ends the validation too, which waits for entries.
-        if (isLifeboatError(error) && error.retryable && error.kind !== 'Internal') continue;
+        if (passes(error)) continue;
         this.#failure = error;
         this.#closing.abort(error);
       }
@@ -491,9 +491,14 @@ function isCut(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError';
 }
 
+/** Whether what a step failed with passes when it is run again. */
+export function passes(error: unknown): boolean {
+  return isLifeboatError(error) && error.retryable && error.kind !== 'Internal';
+}
+
 /** What a disturbed step may fail with: it was superseded by its twin, or whatever passes when it is run again. */
 function excuse(error: unknown): undefined {
   if (isLifeboatError(error, 'FenceLost')) return undefined;
-  if (isLifeboatError(error) && error.retryable && error.kind !== 'Internal') return undefined;
+  if (passes(error)) return undefined;
   throw error;
 }
