@@ -16,13 +16,14 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { compareOptimes, samePosition, type Position } from '../shared/optime.ts';
 import { namespaceRule, splitNamespace } from '../source/namespaces.ts';
-import { bytesOf, fitsOneBatch, OpBatch, type BatchOp, type OpTarget } from './batch.ts';
+import { bytesOf, fitsOneBatch, isCapped, OpBatch, type BatchOp, type OpTarget } from './batch.ts';
 import type { HeadCollection } from './catalog.ts';
 import { applyCommand } from './ddl.ts';
 import { documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
-import { anew, exactly, hasZeroTimestamp, isStoredAsGiven, NOT_IN_PLACE, OTHER_SIZE } from './exact.ts';
+import { anew, hasZeroTimestamp, isStoredAsGiven, NOT_IN_PLACE, OTHER_SIZE } from './exact.ts';
 import { refuseFeatureVersion } from './feature-version.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
+import { exactly } from './exactly.ts';
 import { KnownEntries } from './known-entries.ts';
 import { idDocument, noteMissing, type MissingDocument } from './missing.ts';
 import type { OpenHead } from './open-head.ts';
@@ -144,17 +145,14 @@ export class Applier {
     const place = { tsT: ts.t, tsI: ts.i, term };
     const entries = [
       ...gone.map((id) => ({ ...documentEntry('d', id), ...place })),
-      ...documents.flatMap((one) => exactly({ ...documentEntry('i', one), ...place })),
+      ...documents.map((one) => ({ ...documentEntry('i', one), ...place })),
     ];
     const batch = new OpBatch();
     const send = async (): Promise<void> => {
       await this.#sendTolerant(batch, undefined);
       batch.clear();
     };
-    for (const entry of entries) {
-      if (!batch.fits(1, bytesOf(entry))) await send();
-      batch.add({ entry, at: entry, target });
-    }
+    for (const entry of entries) await this.#addExactly(batch, { entry, at: entry, target }, send);
     await send();
   }
 
@@ -258,7 +256,7 @@ export class Applier {
       if (target === undefined) return this.#noSuchCollection(entry, at);
       if (target === PASSED_OVER) continue;
       this.#batch.add({ entry, at, target });
-      if (this.#head.trimsLate && entry.op === 'i' && 'capped' in target && target.capped) this.#batch.keepApart();
+      if (this.#head.trimsLate && entry.op === 'i' && isCapped(target)) this.#batch.keepApart();
     }
     // Of several that are all or nothing the server sees only the first (6.0.5): its list of views would be old.
     if (isView) this.#batch.seal();
@@ -505,6 +503,15 @@ export class Applier {
     this.#marking = false;
   }
 
+  /** Adds what stores the bytes of `op` to operations that are applied one after the other; `send` applies those before. */
+  async #addExactly(batch: OpBatch, op: BatchOp, send: () => Promise<void>): Promise<void> {
+    const head = this.#head;
+    for (const entry of await exactly({ head, socket: head.socket }, op.target, op.entry)) {
+      if (!batch.fits(1, bytesOf(entry))) await send();
+      batch.add({ ...op, entry });
+    }
+  }
+
   /** Applies operations one after the other, behind a mark: a crash in between is found out. */
   async #marked(groups: OperationGroups, at: OplogEntry): Promise<void> {
     await this.#settle();
@@ -519,7 +526,7 @@ export class Applier {
       batch.clear();
     };
     for await (const group of groups) {
-      for (const entry of group.flatMap((one) => this.#unrolled(one, at)).flatMap(exactly)) {
+      for (const entry of group.flatMap((one) => this.#unrolled(one, at))) {
         if (this.#known.actionFor(entry, at) !== 'crud') {
           await send();
           await applyCommand(head, entry, at, tolerant, this.#signal);
@@ -528,8 +535,7 @@ export class Applier {
         const target = this.#targetOf(entry, at);
         if (target === PASSED_OVER) continue;
         if (target === undefined) return this.#noSuchCollection(entry, at);
-        if (!batch.fits(1, bytesOf(entry))) await send();
-        batch.add({ entry, at, target });
+        await this.#addExactly(batch, { entry, at, target }, send);
       }
     }
     await send();

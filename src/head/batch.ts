@@ -13,6 +13,10 @@ import { STATE_NS, toStored, type HeadRecord } from './state.ts';
 /** What an operation is applied to. A head's own `admin.system.version` has another UUID than the source's. */
 export type OpTarget = Pick<HeadCollection, 'db' | 'name' | 'uuid' | 'capped'> | { readonly ns: string };
 
+export function isCapped(target: OpTarget): boolean {
+  return 'capped' in target && target.capped;
+}
+
 export interface BatchOp {
   readonly entry: OplogEntry;
   /** The entry whose position the operation has: its own, or of the end of its transaction. */

@@ -35,14 +35,6 @@ export function hasZeroTimestamp(buffer: Buffer, offset: number): boolean {
 }
 
 /**
- * The insert `entry` as operations that store its bytes even where a document of that `_id` is: what takes the place of
- * another is changed as by `insert`, what is new is not.
- */
-export function exactly(entry: OplogEntry): OplogEntry[] {
-  return entry.op !== 'i' || isStoredAsGiven(entry.buffer, entry.oStart) ? [entry] : anew(entry);
-}
-
-/**
  * What a server answers to a document that cannot take the place of the one that is there: one whose `_id` a collation
  * does not tell from it (ImmutableField, 13596; tried on 4.4.2, 5.0.32, 6.0.5), one of another size in a capped
  * collection (10003), or one of the same `_id` in a clustered collection whose key the server cannot tell of, such as a
@@ -50,7 +42,10 @@ export function exactly(entry: OplogEntry): OplogEntry[] {
  */
 export const NOT_IN_PLACE: ReadonlySet<number> = new Set([66, 13596, OTHER_SIZE, 50810]);
 
-/** The insert `entry` behind a delete of the document that has its `_id`, or one that a collation takes for it. */
+/**
+ * The insert `entry` behind a delete of the document that has its `_id`, or one that a collation takes for it: what takes
+ * the place of another is changed as by `insert`, what is new is not.
+ */
 export function anew(entry: OplogEntry): OplogEntry[] {
   const id = findElement(entry.buffer, '_id', entry.oStart);
   if (!id) return [entry];

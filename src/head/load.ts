@@ -1,7 +1,7 @@
 /** Filling a new head: collections as they were listed, and slices of their documents as raw bytes. */
 import { BsonType, documentLength, elements, findElement } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
-import { OpBatch, type OpTarget } from './batch.ts';
+import { isCapped, OpBatch, type OpTarget } from './batch.ts';
 import {
   booleanElement,
   document,
@@ -14,7 +14,8 @@ import {
 import { namespaceOf, type HeadCollection } from './catalog.ts';
 import type { HeadConnection } from './connections.ts';
 import { documentEntry } from './entry.ts';
-import { anew, exactly, isStoredAsGiven, NOT_IN_PLACE } from './exact.ts';
+import { anew, isStoredAsGiven, NOT_IN_PLACE } from './exact.ts';
+import { exactly } from './exactly.ts';
 import { indexName, isSecondary } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
 import { succeeded } from './socket.ts';
@@ -135,41 +136,54 @@ class Stretches {
 /**
  * Loads documents (raw, concatenated); one whose `_id` is there already takes its place. Most go by `insert`, which is
  * several times faster than `applyOps`. But it moves `_id` to the front, sets the time of day for a Timestamp(0,0) and
- * refuses what a client may not write: those go by `applyOps`, which stores the bytes it is given.
+ * refuses what a client may not write: those go by `applyOps`, which stores the bytes it is given. A capped collection
+ * gets its documents in their order, which tells what it loses next.
  */
 export async function loadDocuments(on: HeadConnection, target: OpTarget, documents: Buffer): Promise<void> {
+  const inOrder = isCapped(target);
   let inserts = new Stretches(documents);
-  const exact: Buffer[] = [];
-  const flush = async (): Promise<void> => {
+  let exact: Buffer[] = [];
+  const apply = async (): Promise<void> => {
+    await applyDocuments(on, target, exact);
+    exact = [];
+  };
+  const insert = async (): Promise<void> => {
     exact.push(...(await insertDocuments(on, target, inserts)));
     inserts = new Stretches(documents);
+    if (inOrder) await apply();
   };
   for (let at = 0; at < documents.length;) {
     const end = at + documentLength(documents, at);
     if (!('db' in target) || !isStoredAsGiven(documents, at)) {
+      if (inOrder && !inserts.isEmpty) await insert();
       exact.push(documents.subarray(at, end));
     } else {
-      if (!inserts.hasRoomFor(end - at)) await flush();
+      if (inOrder) await apply();
+      if (!inserts.hasRoomFor(end - at)) await insert();
       inserts.add(at, end);
     }
     at = end;
   }
-  await flush();
-  await applyDocuments(on, target, exact);
+  await insert();
+  await apply();
 }
 
 const INVALID_NAMESPACE = 73;
 
-/** Gives the documents that were refused: there already, or not allowed to a client. */
+/**
+ * Gives the documents that were refused: there already, or not allowed to a client. Of a capped collection also all behind
+ * the first of them, which were not tried.
+ */
 async function insertDocuments(
   { head, socket }: HeadConnection,
   target: OpTarget,
   inserts: Stretches,
 ): Promise<Buffer[]> {
   if (inserts.isEmpty || !('db' in target)) return [];
+  const ordered = isCapped(target);
   const command = document(
     stringElement('insert', target.name),
-    booleanElement('ordered', false),
+    booleanElement('ordered', ordered),
     booleanElement('bypassDocumentValidation', true),
   );
   const reply = await socket.raw(target.db, command, { field: 'documents', documents: inserts.buffers });
@@ -182,7 +196,9 @@ async function insertDocuments(
   const refused: Buffer[] = [];
   for (const one of elements(body, errors.valueStart)) {
     const index = findElement(body, 'index', one.valueStart);
-    const found = index && documents[body.readInt32LE(index.valueStart)];
+    const at = index && body.readInt32LE(index.valueStart);
+    if (ordered) return documents.slice(at);
+    const found = at === undefined ? undefined : documents[at];
     if (found) refused.push(found);
   }
   return refused;
@@ -195,16 +211,16 @@ async function applyDocuments(
   on: HeadConnection,
   target: OpTarget,
   documents: readonly Buffer[],
-  operations = exactly,
+  inPlace = true,
 ): Promise<void> {
   if (documents.length === 0) return;
   const batch = new OpBatch();
   const send = async (): Promise<void> => {
     const reply = await on.socket.send(batch.message({ atomic: false }));
-    if (NOT_IN_PLACE.has(reply.code) && operations !== anew) {
+    if (NOT_IN_PLACE.has(reply.code) && inPlace) {
       const again = batch.ops.filter(({ entry }) => entry.op === 'i').map(({ entry }) => entry.buffer);
       batch.clear();
-      return applyDocuments(on, target, again, anew);
+      return applyDocuments(on, target, again, false);
     }
     on.head.refuseTrouble(reply);
     succeeded(reply, `loading ${'db' in target ? namespaceOf(target) : target.ns}`);
@@ -212,7 +228,9 @@ async function applyDocuments(
   };
   for (const one of documents) {
     if (!batch.isEmpty && !batch.fits(2, one.length + ROOM)) await send();
-    for (const entry of operations(documentEntry('i', one))) batch.add({ entry, at: entry, target });
+    const insert = documentEntry('i', one);
+    const operations = inPlace ? await exactly(on, target, insert) : anew(insert);
+    for (const entry of operations) batch.add({ entry, at: entry, target });
   }
   await send();
 }
