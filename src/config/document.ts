@@ -3,7 +3,17 @@
  *
  * The parser's own texts quote the file, and the file may hold a password; so each kind of mistake has a text here.
  */
-import { isMap, isScalar, LineCounter, parseDocument, visit, type Document, type ErrorCode, type Pair } from 'yaml';
+import {
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseDocument,
+  visit,
+  type Document,
+  type ErrorCode,
+  type Pair,
+} from 'yaml';
 import type { z } from 'zod';
 import { NOT_BUILT_YET } from './schema.ts';
 
@@ -99,6 +109,11 @@ function offsetOf(document: Document, path: readonly string[], atKey: boolean): 
   let node: unknown = document.contents;
   let offset = document.contents?.range?.[0] ?? 0;
   for (const [depth, name] of path.entries()) {
+    if (isSeq(node)) {
+      node = node.items[Number(name)];
+      offset = rangeStart(node) ?? offset;
+      continue;
+    }
     const pair = pairOf(node, name);
     if (!pair) return offset;
     const keyOffset = rangeStart(pair.key) ?? offset;
