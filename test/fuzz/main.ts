@@ -9,7 +9,7 @@ import { startBed, type Bed } from './bed.ts';
 import { keepEvidence } from './evidence.ts';
 import { workloadOf } from './generate.ts';
 import type { Workload } from './operations.ts';
-import { dataOf, lineOf, summaryOf } from './report.ts';
+import { dataOf, kindsOf, lineOf, summaryOf } from './report.ts';
 import { runWorkload, type RunResult } from './run.ts';
 import { shrink } from './shrink.ts';
 
@@ -48,14 +48,18 @@ async function binaryOf(version: Version): Promise<string> {
 }
 
 async function failed(bed: Bed, workload: Workload, result: RunResult): Promise<void> {
+  const sought = kindsOf(result);
   await mkdir(options.keep, { recursive: true });
   const base = join(options.keep, `seed-${workload.seed}-${bed.version}`);
   await writeFile(`${base}.json`, JSON.stringify(workload, undefined, 1));
   await keepEvidence(bed, result, `${base}.entries.jsonl`);
   for (const finding of result.findings) say(`    ${finding}`);
+  if (result.hung) return;
   const smaller = await shrink(workload, options.shrinkMinutes * 60_000, async (candidate) => {
-    const { findings } = await runWorkload(bed, candidate);
-    return findings.length > 0;
+    const tried = await runWorkload(bed, candidate, {}, stopping.signal);
+    // What hangs keeps its servers busy: nothing more can be tried on them.
+    if (tried.hung) throw new Error('a smaller workload hangs');
+    return [...kindsOf(tried)].some((kind) => sought.has(kind));
   });
   await writeFile(`${base}.smaller.json`, JSON.stringify(smaller, undefined, 1));
   say(`    the whole workload, its entries and a smaller one that fails as well: ${base}.*`);
@@ -63,20 +67,30 @@ async function failed(bed: Bed, workload: Workload, result: RunResult): Promise<
 }
 
 const stopping = new AbortController();
-process.once('SIGINT', () => stopping.abort());
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stopping.abort());
 
 const first = options.seed ?? randomInt(1, MOST_SEED - options.runs);
 const given =
   options.replay === undefined ? undefined : (JSON.parse(await readFile(options.replay, 'utf8')) as Workload);
 const results: RunResult[] = [];
 for (const version of options.mongod === 'all' ? VERSIONS : [options.mongod]) {
-  await using bed = await startBed(await binaryOf(version));
-  for (let n = 0; n < (given ? 1 : options.runs) && !stopping.signal.aborted; n += 1) {
-    const workload = given ?? workloadOf(first + n);
-    const result = await runWorkload(bed, workload);
-    results.push(result);
-    say(lineOf(result));
-    if (result.findings.length > 0) await failed(bed, workload, result);
+  const binary = await binaryOf(version);
+  let bed = await startBed(binary);
+  try {
+    for (let n = 0; n < (given ? 1 : options.runs) && !stopping.signal.aborted; n += 1) {
+      const workload = given ?? workloadOf(first + n);
+      const result = await runWorkload(bed, workload, {}, stopping.signal);
+      results.push(result);
+      say(lineOf(result));
+      if (result.findings.length === 0) continue;
+      await failed(bed, workload, result).catch((error: unknown) => say(`    not made smaller: ${String(error)}`));
+      await bed[Symbol.asyncDispose]();
+      bed = await startBed(binary);
+    }
+  } catch (error) {
+    if (!stopping.signal.aborted) throw error;
+  } finally {
+    await bed[Symbol.asyncDispose]();
   }
 }
 say(summaryOf(results));

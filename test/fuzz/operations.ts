@@ -258,6 +258,8 @@ export interface Workload {
   /** Raw bytes of a slice. */
   readonly sliceBytes: number;
   readonly disturbance: DisturbancePlan;
+  /** Patterns of what the backup leaves out: operations rename collections into and out of that. */
+  readonly exclude: readonly string[];
   /** In the order of `afterSteps`. When all is done there is one more comparison. */
   readonly stops: readonly Stop[];
   readonly restoreAtEnd: boolean;

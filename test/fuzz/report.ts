@@ -13,6 +13,7 @@ export function lineOf(result: RunResult): string {
     compared,
     leftOut,
     restores,
+    verified,
     restarts,
     disturbed,
     ms,
@@ -23,7 +24,7 @@ export function lineOf(result: RunResult): string {
   const { cut, twins, kills } = disturbed;
   return [
     `${findings.length === 0 ? 'equal  ' : 'UNEQUAL'} seed ${seed}, mongod ${version}: ${done} operations done, ${refused} refused`,
-    `${entries} entries, ${comparisons} comparisons of ${compared} collections (${leftOut} left out), ${restores} restores`,
+    `${entries} entries, ${comparisons} comparisons of ${compared} collections (${leftOut} left out), ${restores} restores (${verified} compared)`,
     `${cut} steps cut, ${twins} twins, ${kills} kills, ${restarts} restarts, ${(ms / 1000).toFixed(1)} s`,
   ].join('; ');
 }
@@ -37,11 +38,28 @@ export function dataOf({ tallies, ...result }: RunResult): object {
   return { ...result, operations: Object.fromEntries(operations) as object };
 }
 
+/** What a finding is about, whatever its numbers, names and places: by it a smaller workload fails for the same reason. */
+export function kindsOf({ findings }: RunResult): Set<string> {
+  return new Set(
+    findings.map((text) =>
+      (text.split('\n')[0] ?? '')
+        .replaceAll(/\{.*?"kind":"([^"]+)".*/g, '$1')
+        .replaceAll(/\b(alpha|beta)\.[\w.]+/g, 'NAMESPACE')
+        .replaceAll(/[0-9a-f]{6,}|\d+/g, '#')
+        .slice(0, 120),
+    ),
+  );
+}
+
 /** How many there were, how many are unequal, and what the workloads were made of. */
 export function summaryOf(results: readonly RunResult[]): string {
-  const kinds = new Map<string, number>();
+  const kinds = new Map<string, { readonly done: number; readonly refused: number }>();
   for (const { tallies } of results) {
-    for (const [kind, { done }] of tallies) kinds.set(kind, (kinds.get(kind) ?? 0) + done);
+    for (const [kind, { done, refused }] of tallies) {
+      const known = kinds.get(kind) ?? { done: 0, refused: 0 };
+      const more = [...refused.values()].reduce((sum, count) => sum + count, 0);
+      kinds.set(kind, { done: known.done + done, refused: known.refused + more });
+    }
   }
   const unequal = results
     .filter(({ findings }) => findings.length > 0)
@@ -50,6 +68,6 @@ export function summaryOf(results: readonly RunResult[]): string {
   return [
     `${results.length} runs of ${new Set(results.map(({ seed }) => seed)).size} seeds, ${unequal.length} unequal${unequal.length > 0 ? `: ${unequal.join(', ')}` : ''}`,
     `${sum(({ comparisons }) => comparisons)} comparisons, ${sum(({ restores }) => restores)} restores, ${sum(({ entries }) => entries)} entries`,
-    `operations done: ${[...kinds].map(([kind, done]) => `${kind} ${done}`).join(', ')}`,
+    `operations done, and refused: ${[...kinds].map(([kind, { done, refused }]) => `${kind} ${done}/${refused}`).join(', ')}`,
   ].join('\n');
 }

@@ -9,6 +9,7 @@ import { fromTimestamp, toTimestamp } from '../../src/mongo/positions.ts';
 import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
 import type { SnapshotSummary } from '../../src/shared/messages.ts';
 import { compareOptimes, type Position } from '../../src/shared/optime.ts';
+import { untilAborted } from '../../src/shared/signals.ts';
 import { restoreDirectory } from '../../src/steps/restore-directory.ts';
 import { DataPath, passes, type Disturbance, type Disturbed } from '../support/data-path.ts';
 import { testFolder } from '../support/folders.ts';
@@ -26,6 +27,8 @@ export interface RunResult extends Counts {
   readonly version: string;
   /** What differs, or stopped the backup; nothing when all is well. */
   readonly findings: readonly string[];
+  /** It did not come to an end: something of it may still go on, on the servers that it had. */
+  readonly hung: boolean;
   readonly tallies: Tallies;
   /** Where the source stood when the run began: its entries from there on are the run's. */
   readonly from: Position;
@@ -41,6 +44,8 @@ interface Counts {
   readonly compared: number;
   readonly leftOut: number;
   readonly restores: number;
+  /** Snapshots that were compared with the source as they were taken. */
+  readonly verified: number;
   readonly restarts: number;
 }
 
@@ -50,29 +55,52 @@ export interface Meddling {
   readonly spoil?: (path: DataPath) => Promise<void>;
 }
 
+const NEVER = new AbortController().signal;
+
 /** A run that takes longer hangs, in milliseconds. */
 const PATIENCE_MS = 120_000;
 
-/** Does a workload on empty servers, and tells what came of it. Of an error of the backup only the run's result tells. */
-export async function runWorkload(bed: Bed, workload: Workload, meddling: Meddling = {}): Promise<RunResult> {
+/**
+ * Does a workload on empty servers, and tells what came of it. Of an error of the backup only the run's result tells.
+ * @param signal ends the run
+ * @throws the signal's reason when it is aborted
+ */
+export async function runWorkload(
+  bed: Bed,
+  workload: Workload,
+  meddling: Meddling = {},
+  signal: AbortSignal = NEVER,
+): Promise<RunResult> {
   const beganAt = performance.now();
   await bed.clear();
   const from = await newestEntry(bed.source.client);
   const run = new Run(bed, workload, meddling);
-  const findings = await run.go();
+  const findings = await run.go(signal);
   const entries = await bed.source.client
     .db('local')
     .collection('oplog.rs')
     .countDocuments({ ts: { $gt: toTimestamp(from.ts) } });
-  const { tallies, counts, disturbed } = run;
+  const { tallies, counts, disturbed, hung } = run;
   const ms = Math.round(performance.now() - beganAt);
-  return { seed: workload.seed, version: bed.version, findings, tallies, from, entries, ...counts, disturbed, ms };
+  return {
+    seed: workload.seed,
+    version: bed.version,
+    findings,
+    hung,
+    tallies,
+    from,
+    entries,
+    ...counts,
+    disturbed,
+    ms,
+  };
 }
 
 class Run {
   readonly tallies: Tallies = new Map();
   disturbed: Disturbed = { cut: 0, twins: 0, kills: 0 };
-  readonly #counts = { comparisons: 0, compared: 0, leftOut: 0, restores: 0, restarts: 0 };
+  hung = false;
+  readonly #counts = { comparisons: 0, compared: 0, leftOut: 0, restores: 0, verified: 0, restarts: 0 };
   readonly #bed: Bed;
   readonly #workload: Workload;
   readonly #meddling: Meddling;
@@ -90,31 +118,41 @@ class Run {
     return this.#counts;
   }
 
-  async go(): Promise<readonly string[]> {
+  async go(signal: AbortSignal): Promise<readonly string[]> {
     const { client, members } = this.#bed.source;
     const target = { client, primary: members[0]?.address ?? { port: 0 } };
-    const timeout = AbortSignal.timeout(PATIENCE_MS);
-    const over = new Promise<never>((_, reject) => {
-      timeout.addEventListener('abort', () => reject(new Error(`it did not come to an end: ${this.#doing}`)));
-    });
     const { binary, source, storeSet } = this.#bed;
-    const { sliceBytes, disturbance, seed } = this.#workload;
+    const { sliceBytes, disturbance, exclude, seed } = this.#workload;
     for (const operation of this.#workload.before) await performCounted(target, operation, this.tallies);
     const disturb = disturbanceOf(disturbance, seed);
     let path: DataPath | undefined;
     try {
       path = await DataPath.open({
-        ...{ source: source.uri, mongod: binary, storeSet, sliceBytes, rangeDocuments: 7 },
+        ...{ source: source.uri, mongod: binary, storeSet, sliceBytes, exclude, rangeDocuments: 7 },
         ...(disturb ? { disturb } : {}),
       });
-      await Promise.race([this.#backUp(target, path), over]);
+      await this.#inTime(this.#backUp(target, path), signal);
     } catch (error) {
+      signal.throwIfAborted();
       this.#findings.push(textOf(error));
     } finally {
       if (path) this.disturbed = path.disturbed;
       await path?.[Symbol.asyncDispose]().catch((error: unknown) => this.#findings.push(textOf(error)));
     }
     return [...new Set(this.#findings)];
+  }
+
+  /** What is not there in time is left behind, with the servers that it uses. */
+  async #inTime(backup: Promise<void>, signal: AbortSignal): Promise<void> {
+    // When it is over first, it is nobody's any more.
+    backup.catch(() => undefined);
+    const patience = AbortSignal.timeout(PATIENCE_MS);
+    const over = AbortSignal.any([patience, signal]);
+    await untilAborted(backup, over);
+    signal.throwIfAborted();
+    this.hung = patience.aborted;
+    if (!this.hung) return backup;
+    throw new Error(`it did not come to an end: ${this.#doing}`);
   }
 
   async #backUp(target: Target, path: DataPath): Promise<void> {
@@ -234,14 +272,16 @@ class Run {
     await using folder = await testFolder();
     const { binary, source } = this.#bed;
     const { id, optime, verification } = await this.#snapshot(path);
+    if (verification.state !== 'not-compared') this.#counts.verified += 1;
     if (verification.state === 'different') {
       this.#findings.push(`snapshot ${id} was compared: ${verification.different.join(', ')} differ`);
     }
+    const { exclude } = this.#workload;
     const restored = join(folder.path, 'restored');
     const parts = { stores: path.stores, daemon: 'here', mongodFor: () => Promise.resolve(binary) };
     await restoreDirectory(stepContext(), parts, { id: randomUUID(), snapshot: id, path: restored });
     const report = await withMongod(restored, { binary }, (copy) =>
-      proveEqual({ source: { client: source.client, at: optime }, copy: { client: copy }, ids: 5 }),
+      proveEqual({ source: { client: source.client, at: optime }, copy: { client: copy }, exclude, ids: 5 }),
     );
     this.#counts.restores += 1;
     this.#note(`a restore of ${id}`, report);
