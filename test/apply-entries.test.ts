@@ -56,8 +56,9 @@ async function begun(): Promise<Begun> {
   };
 }
 
-function parts({ deployment: { stores, fence, arrivals }, head }: Begun): Parameters<typeof applyEntries>[1] {
-  return { stores, fence, head, arrivals, windowMs: 0 };
+function parts({ deployment, head }: Pick<Begun, 'deployment' | 'head'>): Parameters<typeof applyEntries>[1] {
+  const { stores, fence, arrivals } = deployment;
+  return { stores, fence, head, source: () => Promise.resolve(deployment.source), arrivals, windowMs: 0 };
 }
 
 function kind(name: ErrorName): (error: unknown) => boolean {
@@ -78,6 +79,18 @@ test('an initial sync has caught up at its stop point and not before, whatever i
     assert.equal(caughtUp, false);
   }
   await assert.rejects(finishSync(ctx, parts(made)), kind('HeadUnfinished'));
+});
+
+test('a head that a crash has left with all that it lacked applied is consistent without another entry', async () => {
+  await using made = await begun();
+  const { head, plan } = made;
+  const start = fromStoredPosition(plan.beginApplying);
+  await head.attempt('build').turn((open) => {
+    const position = { appliedThrough: start, oplogFrom: start, inconsistentUntil: start };
+    return open.save({ ...open.record, stage: 'consistent', position }, { journaled: true });
+  });
+  const { position } = await applyEntries(ctx, parts(made), { maxMs: 10_000, until: start });
+  assert.deepEqual(position, { appliedThrough: start, oplogFrom: start, inconsistentUntil: null });
 });
 
 test('a head that lost its data in an initial sync sends the sync back to building it', async () => {
@@ -113,7 +126,7 @@ test('a collection whose slices are gone is not built without its documents', as
 
 test('a repair that fails between two batches of a transaction makes the entries be read again, and no resync', async () => {
   const deployment = await lab.begin();
-  const { stores, fence, arrivals } = deployment;
+  const { stores, fence } = deployment;
   const [ui, session] = [new UUID(), new UUID()];
   const part = (id: number, extra: Document): Document => ({
     op: 'c',
@@ -149,11 +162,7 @@ test('a repair that fails between two batches of a transaction makes the entries
       repairs.push(assert.rejects(failing));
     };
     const request = { maxMs: 20_000, until: at(4) };
-    const applied = await applyEntries(
-      { ...ctx, count: failRepair },
-      { stores, fence, head, arrivals, windowMs: 0 },
-      request,
-    );
+    const applied = await applyEntries({ ...ctx, count: failRepair }, parts({ deployment, head }), request);
     await Promise.all(repairs);
     assert.equal(repairs.length, 3);
     assert.deepEqual([applied.caughtUp, applied.position.oplogFrom], [true, at(4)]);

@@ -75,7 +75,8 @@ async function build(daemon: Daemon, deployment: Deployment, fence: MemberFence)
   const until = fromStoredPosition(stop);
   for (let caughtUp = false; !caughtUp;) {
     await tailOplog(ctx, { stores, source, fence, arrivals }, { maxMs: 500 });
-    ({ caughtUp } = await applyEntries(ctx, { stores, fence, head, arrivals, windowMs: 0 }, { maxMs: 5_000, until }));
+    const parts = { stores, fence, head, source: () => Promise.resolve(source), arrivals, windowMs: 0 };
+    ({ caughtUp } = await applyEntries(ctx, parts, { maxMs: 5_000, until }));
   }
   await finishSync(ctx, { stores, fence, head });
 }

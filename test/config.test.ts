@@ -75,6 +75,7 @@ deployments:
     minOplogWindow: 90m
     allowUnverifiedVersion: true
     verifyWithin: 4
+    exclude: ["logs.*", "shop.tmp_*", "logs.*"]
     pointInTime: { window: 90m }
   shop-2: { uri: "\${B}", pointInTime: { window: 0 } }
 `,
@@ -111,6 +112,7 @@ deployments:
           minOplogWindowMs: 5_400_000,
           allowUnverifiedVersion: true,
           verifyWithin: 4,
+          exclude: ['logs.*', 'shop.tmp_*'],
         },
       ],
       [
@@ -122,6 +124,7 @@ deployments:
           minOplogWindowMs: 10_800_000,
           allowUnverifiedVersion: false,
           verifyWithin: 28,
+          exclude: [],
         },
       ],
     ]),
@@ -171,6 +174,24 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
     /MiB a second from 0.1 to 100000, without a unit/,
   ],
   ['a rate of nothing', 'limits: { sourceReadMiBps: 0 }', '1:28', /from 0.1 to 100000/],
+  [
+    'what is left out without a collection',
+    'deployments: { a: { uri: mongodb://h, exclude: [logs] } }',
+    '1:49',
+    /must be DATABASE\.COLLECTION/,
+  ],
+  [
+    'users that are left out',
+    'deployments: { a: { uri: mongodb://h, exclude: ["admin.*"] } }',
+    '1:49',
+    /admin, config and local belong to every backup/,
+  ],
+  [
+    'a text for a list',
+    'deployments: { a: { uri: mongodb://h, exclude: "logs.*" } }',
+    '1:48',
+    /must be DATABASE\.COLLECTION/,
+  ],
   ['a list for a map', 'daemon:\n  - id: a\n', '1:1', /daemon must be a map of id, dataDir/],
   ['a list for the file', '- shop\n', '1:1', /must be a map of daemon, blockstore/],
   ['a text for the file', 'shop\n', '1:1', /must be a map of daemon, blockstore/],
@@ -196,7 +217,7 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
     /a list of a program and its arguments/,
   ],
   ['a command without a program', 'blockstore: { uriCommand: [] }\n', '1:15', /a list of a program and its arguments/],
-  ['a variable in a command', 'blockstore: { uriCommand: [p, "${A}"] }\n', '1:15', /variables stand only in a uri/],
+  ['a variable in a command', 'blockstore: { uriCommand: [p, "${A}"] }\n', '1:31', /variables stand only in a uri/],
   ['no connection string', 'blockstore: { uri: localhost }', '1:20', /must begin with mongodb:\/\//],
   [
     'a read preference in the wrong case',
@@ -240,7 +261,6 @@ for (const [what, source, at, text] of mistakes) {
 const unbuilt: readonly (readonly [key: string, source: string, at: `${number}:${number}`])[] = [
   ['groom', 'limits: {}\ngroom: { whenLivingBelow: 0.9 }\n', '2:1'],
   ['deployments.a.snapshots', 'deployments:\n  a:\n    uri: mongodb://h\n    snapshots: { every: 6h }\n', '4:5'],
-  ['deployments.a.exclude', 'deployments:\n  a:\n    uri: mongodb://h\n    exclude: ["logs.*"]\n', '4:5'],
   ['deployments.a.members', 'deployments:\n  a: { uri: mongodb://h, members: { s1: {} } }\n', '2:26'],
 ];
 

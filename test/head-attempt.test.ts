@@ -44,8 +44,9 @@ test('what fails in a turn of another attempt makes the head forget no open tran
       o: { applyOps: [insertOf('a.b', ui, { _id: id })], ...extra },
     });
     const apply = head.attempt('apply');
-    const run = (...entries: Buffer[]): Promise<void> =>
-      apply.turn((open) => apply.applier(open).run(Buffer.concat(entries)));
+    const run = async (...entries: Buffer[]): Promise<void> => {
+      await apply.turn((open) => apply.applier(open).run(Buffer.concat(entries)));
+    };
     await run(entry(1, createOf('a.b', ui)), entry(2, part(1, { partialTxn: true })));
     const broken = new Error('the source broke the connection');
     await assert.rejects(

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MongoClient } from 'mongodb';
+import { EVERYTHING } from '../src/source/filter.ts';
 import { listSource } from '../src/source/listing.ts';
 import { beginSync } from '../src/steps/begin-sync.ts';
 import { copySource } from '../src/steps/copy-source.ts';
@@ -41,7 +42,7 @@ test('views of a database that is dropped while it is listed are left out with i
   const data = { failCommands: ['listIndexes'], blockConnection: true, blockTimeMS: 3_000, appName: 'lister' };
   const failPoint = { configureFailPoint: 'failCommand', mode: { times: 8 }, data };
   const { count } = await admin.command(failPoint);
-  const listing = listSource(lister, AbortSignal.timeout(60_000));
+  const listing = listSource(lister, EVERYTHING, AbortSignal.timeout(60_000));
   await admin.command({ waitForFailPoint: 'failCommand', timesEntered: Number(count) + 1, maxTimeMS: 60_000 });
   await source.client.db('x').dropDatabase();
   const { collections, views } = await listing;

@@ -6,6 +6,7 @@ import type { Timestamp } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
 import { proveEqual } from '../src/proof/equality.ts';
 import { compareOptimes } from '../src/shared/optime.ts';
+import type { LockableHead } from '../src/steps/take-snapshot.ts';
 import { restoreDirectory } from '../src/steps/restore-directory.ts';
 import { DataPath } from './support/data-path.ts';
 import { testFolder } from './support/folders.ts';
@@ -60,6 +61,26 @@ test('a transaction that is open over a snapshot is not in it, and is in a head 
   const { differences, notCompared } = await path.prove();
   assert.deepEqual([differences, notCompared], [[], []]);
   assert.equal(await collection('a').countDocuments({ _id: 'prepared', n: { $exists: false } }), 1);
+});
+
+test('nothing is compared at the very entry that prepares a transaction', async () => {
+  await using source = await startReplicaSet({ setParameters: { enableTestCommands: true } });
+  await source.client.db('shop').collection<{ _id: string }>('a').insertOne({ _id: 'there' });
+  await using path = await DataPath.open({ source: source.uri });
+  await path.initialSync();
+  await path.validate();
+  const transaction = await prepared(source, 'a');
+  const head: LockableHead = {
+    async lock(minimum, signal) {
+      const locked = await path.head.lock(minimum, signal);
+      await transaction.commit();
+      return locked;
+    },
+  };
+  const { verification } = await path.snapshot({}, head);
+  assert.deepEqual([verification.state, verification.different], ['not-compared', []]);
+  const { differences, notCompared } = await path.prove();
+  assert.deepEqual([differences, notCompared], [[], []]);
 });
 
 test('a validation waits for a prepared transaction, whose commit may count from before its own entry', async () => {

@@ -121,6 +121,24 @@ test('a warning goes away by itself when what it warned of is over', async () =>
   await until(async () => !(await details()).includes(TOO_SHORT), 'the details no longer tell it');
 });
 
+test('a list of what is left out that was changed is warned of, and a resync has it take effect', async () => {
+  const changed = errorKind('ExcludeChanged').code;
+  await lifeboat.source.client.db('logs').collection('a').insertOne({ n: 1 });
+  await lifeboat.configure({ shop: { uri: lifeboat.source.uri, minOplogWindow: '5s', exclude: ['logs.*'] } });
+  const { phase, problem } = await untilStatus(({ problem }) => problem?.code === changed, 'the list is warned of');
+  assert.deepEqual([phase, problem?.warning], ['routine', true]);
+  assert.match(problem?.message ?? '', /leaves out nothing, as its initial sync did; the configuration says logs\.\*/);
+  await command(handle, 'resync', { reason: 'another list' });
+  await until(
+    async () => (await lifeboat.stores.members.findOne({ deployment: 'shop' }))?.sync?.exclude?.[0] === 'logs.*',
+    'the new list is in the plan',
+  );
+  await lifeboat.untilPhase('shop', 'routine', 120_000);
+  await untilStatus(({ problem }) => problem === null, 'the warning is over');
+  const newest = await lifeboat.stores.validations.findOne({ deployment: 'shop' }, { sort: { startedAt: -1 } });
+  assert.equal(newest?.state, 'equal');
+});
+
 test('a paused backup is warned before what it has not read is gone, and stays paused', async () => {
   assert.equal(await command(handle, 'pause', { reason: 'holidays' }), 'paused');
   let status: BackupStatus | undefined;

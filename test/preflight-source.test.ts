@@ -23,6 +23,7 @@ const wishes: DeploymentWishes = {
   minOplogWindowMs: 3 * 3_600_000,
   pointInTimeWindowMs: 86_400_000,
   allowUnverifiedVersion: false,
+  exclude: [],
 };
 
 async function findings(source: Source, begun = false, more: Partial<DeploymentWishes> = {}): Promise<Finding[]> {

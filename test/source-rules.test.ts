@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readFrom, tokenHolds } from '../src/source/copy-identity.ts';
+import { EVERYTHING, isSameFilter, namespaceFilter } from '../src/source/filter.ts';
 import { namespaceRule, splitNamespace } from '../src/source/namespaces.ts';
 import { directUri, isDirect } from '../src/source/uri.ts';
 
@@ -14,9 +15,23 @@ test('only what means something on another set is copied', () => {
   for (const [rule, namespaces] of Object.entries(rules)) {
     for (const ns of namespaces) {
       const { db, collection } = splitNamespace(ns);
-      assert.equal(namespaceRule(db, collection), rule, ns);
+      assert.equal(namespaceRule(db, collection, EVERYTHING), rule, ns);
     }
   }
+});
+
+test('what a pattern names is left out, and nothing beside it', () => {
+  const filter = namespaceFilter(['logs.*', 'shop.tmp_*', 'shop.a.b', '*.cache', 'shop.weather', 'x.(y)+']);
+  const out = ['logs.a', 'logs.system.views', 'logs.system.buckets.w', 'logs.system.js', 'shop.tmp_', 'shop.tmp_a.b', 'shop.a.b', 'any.cache', 'shop.system.buckets.weather', 'shop.weather', 'x.(y)+']; // prettier-ignore
+  const kept = ['log.s', 'logs2.a', 'shop.tmp', 'shop.a', 'shop.a.b.c', 'shop.axb', 'shop.system.views', 'shop.cached', 'admin.cache', 'config.cache', 'shop.weather2', 'x.yy']; // prettier-ignore
+  const leavesOut = (ns: string): boolean => {
+    const { db, collection } = splitNamespace(ns);
+    return filter.leavesOut(db, collection);
+  };
+  assert.deepEqual([...out, ...kept].filter(leavesOut), out);
+  assert.equal(namespaceRule('logs', 'system.views', filter), 'skip');
+  assert.ok(isSameFilter(['a.b', 'c.d'], ['c.d', 'a.b', 'a.b']));
+  assert.ok(!isSameFilter(['a.b', 'c.d'], ['a.b', 'a.b']) && !isSameFilter([], ['a.b']));
 });
 
 test('a namespace is split at its first dot', () => {

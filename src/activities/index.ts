@@ -135,7 +135,8 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
 
     beginSync: ofBackup('beginSync', async (ctx, { deployment, member }: MemberWork) => {
       const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
-      await beginSync(ctx, { stores, source, fence: fenceOf(member) });
+      const { exclude } = await daemon.deployment(deployment);
+      await beginSync(ctx, { stores, source, fence: fenceOf(member), exclude });
     }),
     copySource: withProgress('copySource', async (ctx, { deployment, member }: MemberWork) => {
       const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
@@ -152,17 +153,17 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
     }),
     tailOplog: ofBackup('tailOplog', async (ctx, { deployment, member }: MemberWork) => {
       const [stores, source] = await Promise.all([daemon.stores(), daemon.source(deployment)]);
-      const { minOplogWindowMs } = await daemon.deployment(deployment);
+      const watched = await daemon.deployment(deployment);
       const arrivals = daemon.arrivals(member.key);
-      const parts = { stores, source, fence: fenceOf(member), arrivals, minOplogWindowMs };
+      const parts = { stores, source, fence: fenceOf(member), arrivals, watched };
       const { through, warnings } = await tailOplog(ctx, parts, { maxMs: slices.follow });
       return { through: through?.ts ?? null, warnings: warnings?.map(shownProblem) ?? null };
     }),
     // Nothing of it is a trouble of the backup, which rests.
     watchOplog: ({ deployment, member }) =>
       asActivity(logger, async (ctx) => {
-        const { minOplogWindowMs: leastMs } = await daemon.deployment(deployment);
-        const watch = { stores: await daemon.stores(), fence: fenceOf(member), leastMs };
+        const watched = await daemon.deployment(deployment);
+        const watch = { stores: await daemon.stores(), fence: fenceOf(member), watched };
         const source = () => daemon.source(deployment);
         const warnings = await watchOplog(ctx, watch, source, { maxMs: slices.follow });
         return { warnings: warnings.map(shownProblem) };
@@ -172,7 +173,8 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       const fence = fenceOf(member);
       const head = await daemon.heads.of(stores, fence);
       const { pointInTimeWindowMs: windowMs } = await daemon.deployment(deployment);
-      const parts = { stores, fence, head, arrivals: daemon.arrivals(member.key), windowMs };
+      const source = () => daemon.source(deployment);
+      const parts = { stores, fence, head, source, arrivals: daemon.arrivals(member.key), windowMs };
       const { sync } = await readMember(stores, fence);
       if (toStop && !sync?.stop) throw new LifeboatError('Internal', `${member.key} has no stop point yet`);
       const until = toStop && sync?.stop ? { until: fromStoredPosition(sync.stop) } : {};

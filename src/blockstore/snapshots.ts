@@ -67,6 +67,8 @@ export async function listSnapshots(stores: Stores, deployment?: string): Promis
 /** A snapshot, and what its comparison found, for those who may see the data. */
 export interface SnapshotWithFindings {
   readonly summary: SnapshotSummary;
+  /** Patterns of what is not in it. */
+  readonly exclude: readonly string[];
   readonly findings: VerificationFindings;
 }
 
@@ -75,7 +77,8 @@ export async function findWithFindings(stores: Stores, id: string): Promise<Snap
   return reading(`looking for snapshot ${id}`, async () => {
     const manifest = await stores.manifests.findOne({ _id: id });
     if (!manifest) return undefined;
-    return { summary: summaryOf(manifest), findings: manifest.verification ?? { notCompared: [], different: [] } };
+    const { exclude = [], verification: findings = { notCompared: [], different: [] } } = manifest;
+    return { summary: summaryOf(manifest), exclude, findings };
   });
 }
 

@@ -1,6 +1,6 @@
 /** What `lifeboat.yaml` may say, what each key means, and what holds where it says nothing. */
 import { z } from 'zod';
-import { DEPLOYMENT_NAME } from '../shared/names.ts';
+import { DEPLOYMENT_NAME, EXCLUDE_PATTERN } from '../shared/names.ts';
 import type { SecretCommand } from './secret-command.ts';
 import { nearest } from './suggest.ts';
 import { parseDuration, parseSize, type Quantity } from './units.ts';
@@ -27,6 +27,8 @@ export interface DeploymentConfig {
   readonly allowUnverifiedVersion: boolean;
   /** How many snapshots are to compare all of the head with the source, a part with each. */
   readonly verifyWithin: number;
+  /** Patterns of what is left out (src/source/filter.ts). */
+  readonly exclude: readonly string[];
 }
 
 export interface Config {
@@ -228,6 +230,10 @@ const rate = typed(z.number({ error: RATE_ERROR }), 'number of MiB a second, wit
   .min(MIN_READ_MIBPS, RATE_ERROR)
   .max(MAX_READ_MIBPS, RATE_ERROR);
 
+const EXCLUDE_ERROR =
+  'must be DATABASE.COLLECTION, with "*" for any run of characters, such as "logs.*"; admin, config and local belong to every backup';
+const MOST_PATTERNS = 100;
+
 const deployment = section({
   ...uriSource,
   readFrom: key(
@@ -264,7 +270,16 @@ const deployment = section({
     'How many snapshots are to compare all documents of the head with the source, a part with each. `limits.verifyFor` and `limits.verifyReadMiBps` bound a part, so that all of a large deployment may take more.',
     String(defaults.verifyWithin),
   ),
-  exclude: notBuiltYet,
+  exclude: key(
+    typed(
+      z
+        .array(z.string({ error: EXCLUDE_ERROR }).regex(EXCLUDE_PATTERN, EXCLUDE_ERROR), { error: EXCLUDE_ERROR })
+        .max(MOST_PATTERNS, `must be at most ${MOST_PATTERNS} patterns`),
+      'list of `DATABASE.COLLECTION`',
+    ),
+    'What is left out: collections, views and time-series collections, with `*` for any run of characters, such as `["logs.*", "shop.tmp_*"]`. A backup holds to the list of its initial sync; see docs/exclude.md.',
+    '[]',
+  ),
   members: notBuiltYet,
 }).superRefine(exactlyOneSource);
 
@@ -429,6 +444,7 @@ export function configOf(file: string, written: ConfigFile, absolute: (path: str
           minOplogWindowMs: entry.minOplogWindow ?? defaults.minOplogWindowMs,
           allowUnverifiedVersion: entry.allowUnverifiedVersion ?? false,
           verifyWithin: entry.verifyWithin ?? defaults.verifyWithin,
+          exclude: [...new Set(entry.exclude ?? [])],
         },
       ]),
     ),

@@ -11,14 +11,14 @@
  * - *tolerant*: over data that may be of the future, as in an initial sync. Updates of documents and collections that
  *   are not there are passed over: they are deleted by a later entry. An index that refuses a document is put off.
  */
-import { BsonType, elements, findElement } from '../bson/raw.ts';
+import { BsonType, elements, findElement, stringValue } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { compareOptimes, samePosition, type Position } from '../shared/optime.ts';
 import { namespaceRule, splitNamespace } from '../source/namespaces.ts';
 import { bytesOf, fitsOneBatch, isCapped, OpBatch, type BatchOp, type OpTarget } from './batch.ts';
 import type { HeadCollection } from './catalog.ts';
-import { applyCommand } from './ddl.ts';
+import { applyCommand, incomingBy, type IncomingCollection } from './ddl.ts';
 import { documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
 import { anew, hasZeroTimestamp, isStoredAsGiven, NOT_IN_PLACE, OTHER_SIZE } from './exact.ts';
 import { refuseFeatureVersion } from './feature-version.ts';
@@ -29,7 +29,7 @@ import { idDocument, noteMissing, type MissingDocument } from './missing.ts';
 import type { OpenHead } from './open-head.ts';
 import { isTooLarge, refuseUnlessOfTheData } from './replies.ts';
 import type { Reply } from './socket.ts';
-import { isTolerant, positionIn, reached, refuseDiverged, type HeadRecord } from './state.ts';
+import { isTolerant, later, positionIn, reached, refuseDiverged, type HeadRecord } from './state.ts';
 import { operationsKind, TransactionBuffer } from './transactions.ts';
 
 const DUPLICATE_KEY = 11000;
@@ -96,6 +96,8 @@ export class Applier {
   /**
    * Applies a run of entries: raw, concatenated, in their order. Those up to the head's position only tell of open
    * transactions. When this settles every entry is applied, and the head stands at the last of them.
+   * Before an entry that renames a collection into the backup it ends, and says which: what there is of that has to be read
+   * from the source (src/steps/fetch-incoming.ts), and the run to be gone on with at `readFrom`.
    * @param until entries after it are left
    * @param signal ends an index build that is under way, and nothing else: it is to be aborted for good reason only, as
    *   the build begins anew
@@ -103,7 +105,7 @@ export class Applier {
    *   then stands at some entry before the one named; `HeadLost`, `DiskFull`, `HeadStrained` (retryable): it is to be run
    *   again by a new applier, which finds a head that may be inconsistent until some entry
    */
-  async run(entries: Buffer, until?: Position, signal: AbortSignal = NEVER): Promise<void> {
+  async run(entries: Buffer, until?: Position, signal: AbortSignal = NEVER): Promise<IncomingCollection | undefined> {
     // It may have been found out since the last run, by whoever compared it.
     refuseDiverged(this.#head.record);
     this.#signal = signal;
@@ -118,6 +120,11 @@ export class Applier {
           continue;
         }
         if (this.#mustBecomeConsistent(position)) await this.#becomeConsistent();
+        const incoming = this.#head.filter.patterns.length > 0 ? incomingBy(this.#head, entry) : undefined;
+        if (incoming) {
+          await this.#settle();
+          return incoming;
+        }
         // Nearly every entry only joins the batch: waiting for each would take longer than that.
         const work = this.#handle(entry);
         if (work) await work;
@@ -127,6 +134,7 @@ export class Applier {
       }
       await this.#settle();
       if (this.#mustBecomeConsistent(undefined)) await this.#becomeConsistent();
+      return undefined;
     } catch (error) {
       await this.#inFlight?.catch(() => undefined);
       throw error;
@@ -266,14 +274,16 @@ export class Applier {
   /** What an operation is applied to: the collection of its UUID, under the name it has on the head. */
   #targetOf(entry: OplogEntry, at: OplogEntry): OpTarget | typeof PASSED_OVER | undefined {
     const known = this.#head.catalog.get(entry.ui);
-    if (known && !EMPTY_ON_HEAD.has(known.db)) return this.#isHiddenView(entry, known) ? PASSED_OVER : known;
+    if (known && !EMPTY_ON_HEAD.has(known.db)) {
+      return this.#isHiddenView(entry, known) || this.#isViewLeftOut(entry, known) ? PASSED_OVER : known;
+    }
     // This collection is on every server from the start, with a UUID of its own.
     if (entry.ns === VERSION_TARGET.ns) {
       refuseFeatureVersion(entry, at);
       return VERSION_TARGET;
     }
     const { db, collection } = splitNamespace(entry.ns);
-    const rule = namespaceRule(db, collection);
+    const rule = namespaceRule(db, collection, this.#head.filter);
     if (rule === 'skip' || rule === 'empty') return PASSED_OVER;
     if (known) return known;
     if (entry.ui === '') return this.#head.catalog.named(entry.ns);
@@ -283,9 +293,17 @@ export class Applier {
   /** A view of the past whose name a collection of the future has: both together no server would list. */
   #isHiddenView(entry: OplogEntry, { name }: HeadCollection): boolean {
     if (entry.op !== 'i' || name !== SYSTEM_VIEWS || !this.#tolerant) return false;
-    const id = findElement(entry.buffer, '_id', entry.oStart);
-    if (id?.type !== BsonType.string) return false;
-    return this.#head.catalog.named(entry.buffer.toString('utf8', id.valueStart + 4, id.end - 1)) !== undefined;
+    const view = viewOf(entry);
+    return view !== undefined && this.#head.catalog.named(view) !== undefined;
+  }
+
+  /** A view by whose name the deployment leaves it out. */
+  #isViewLeftOut(entry: OplogEntry, { name }: HeadCollection): boolean {
+    if (name !== SYSTEM_VIEWS || this.#head.filter.patterns.length === 0) return false;
+    const view = viewOf(entry);
+    if (view === undefined) return false;
+    const { db, collection } = splitNamespace(view);
+    return this.#head.filter.leavesOut(db, collection);
   }
 
   async #noSuchCollection(entry: OplogEntry, at: OplogEntry): Promise<never> {
@@ -303,7 +321,7 @@ export class Applier {
     const appliedThrough = positionOf(entry);
     const { inconsistentUntil } = positionIn(record);
     const position = { appliedThrough, oplogFrom: undecided ?? appliedThrough, inconsistentUntil };
-    return { ...record, position, wall: new Date(entry.wall) };
+    return { ...record, position, undecided: undecided !== undefined, wall: new Date(entry.wall) };
   }
 
   /** Sends the batch; does not wait for it, but for the one before it. */
@@ -540,7 +558,8 @@ export class Applier {
     }
     await send();
     const record = this.#recordAt(at, this.#transactions.oldest);
-    await this.#unmark({ ...record, position: { ...positionIn(record), inconsistentUntil } });
+    const until = later(inconsistentUntil, head.record.incoming?.until ?? null);
+    await this.#unmark({ ...record, incoming: null, position: { ...positionIn(record), inconsistentUntil: until } });
   }
 }
 
@@ -552,6 +571,12 @@ const SYSTEM_VIEWS = 'system.views';
 const NEVER = new AbortController().signal;
 
 const VERSION_TARGET: OpTarget & { readonly ns: string } = { ns: 'admin.system.version' };
+
+/** `db.view` of an operation on the collection of views. */
+function viewOf({ op, buffer, oStart, o2Start }: OplogEntry): string | undefined {
+  const id = findElement(buffer, '_id', op === 'u' ? o2Start : oStart);
+  return id?.type === BsonType.string ? stringValue(buffer, id) : undefined;
+}
 
 /** Whether an operation found no document, as the one road or the other says it. */
 function lacksDocument({ code }: Reply): boolean {

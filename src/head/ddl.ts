@@ -11,6 +11,7 @@ import { namespaceRule, splitNamespace } from '../source/namespaces.ts';
 import { commandOperation } from './batch.ts';
 import { document, elementsWithout, stringElement } from './bytes.ts';
 import { collectionNamed, namespaceOf, type HeadCollection } from './catalog.ts';
+import type { Position } from '../shared/optime.ts';
 import { commandName, positionOf, type OplogEntry } from './entry.ts';
 import { buildIndexes, dropIndex, indexChange, indexName, isSecondary, readIndexes } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
@@ -81,9 +82,9 @@ async function collectionOf(command: Command): Promise<HeadCollection | undefine
 }
 
 /** Collections that are no part of a backup are not in the head. */
-function isSkipped({ entry, db, subject }: Command): boolean {
+function isSkipped({ head, entry, db, subject }: Command): boolean {
   const { collection } = splitNamespace(commandName(entry) === 'renameCollection' ? subject : `${db}.${subject}`);
-  return namespaceRule(db, collection) === 'skip';
+  return namespaceRule(db, collection, head.filter) === 'skip';
 }
 
 /** Runs the entry as it is but for `o`. False when what it is about is not there, which only a tolerant head may say. */
@@ -141,6 +142,53 @@ async function dropDatabase(command: Command): Promise<void> {
   }
 }
 
+/** A collection that a rename brings into the backup. */
+export interface IncomingCollection {
+  /** Hex. */
+  readonly uuid: string;
+  readonly db: string;
+  /** Its new name. */
+  readonly name: string;
+  /** The collection that had that name until then, hex. */
+  readonly replaced: string | undefined;
+  /** Of the entry. */
+  readonly at: Position;
+}
+
+/**
+ * What an entry brings into the backup by a rename, unless it was read already (HeadRecord.incoming). What a head has, it
+ * has had by an older name of the same collection.
+ */
+export function incomingBy(head: OpenHead, entry: OplogEntry): IncomingCollection | undefined {
+  if (entry.op !== 'c' || commandName(entry) !== 'renameCollection') return undefined;
+  const { incoming } = head.record;
+  if (incoming ? incoming.uuid === entry.ui && incoming.until !== null : head.catalog.get(entry.ui)) return undefined;
+  const from = splitNamespace(subjectOf(entry));
+  const to = targetOf(entry);
+  if (!head.filter.leavesOut(from.db, from.collection) || head.filter.leavesOut(to.db, to.collection)) return undefined;
+  return { uuid: entry.ui, db: to.db, name: to.collection, replaced: replacedBy(entry), at: positionOf(entry) };
+}
+
+function targetOf({ buffer, oStart }: OplogEntry): { readonly db: string; readonly collection: string } {
+  const to = findElement(buffer, 'to', oStart);
+  return splitNamespace(to?.type === BsonType.string ? stringValue(buffer, to) : '');
+}
+
+/** `dropTarget` of a rename: the UUID of what had the name, or a boolean. */
+function replacedBy({ buffer, oStart }: OplogEntry): string | undefined {
+  const replaced = findElement(buffer, 'dropTarget', oStart);
+  // A binary value is its length, its subtype and its bytes.
+  return replaced?.type === BsonType.binary ? valueBytes(buffer, replaced).subarray(5).toString('hex') : undefined;
+}
+
+/** Takes a collection off the head whose new name is left out. */
+async function leave(command: Command, { name }: HeadCollection): Promise<void> {
+  const { head, entry } = command;
+  await run(command, document(stringElement('drop', name)));
+  head.catalog.delete(entry.ui);
+  await head.deferred.removeCollection(entry.ui);
+}
+
 async function rename(command: Command): Promise<void> {
   const { head, entry, at, db, tolerant } = command;
   const known = await collectionOf(command);
@@ -148,6 +196,7 @@ async function rename(command: Command): Promise<void> {
   const to = findElement(buffer, 'to', oStart);
   if (!known || !to) return;
   const target = stringValue(buffer, to);
+  if (head.filter.leavesOut(db, splitNamespace(target).collection)) return leave(command, known);
   // Applied again: it has its new name.
   if (namespaceOf(known) === target) return;
   const inTheWay = head.catalog.named(target);

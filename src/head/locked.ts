@@ -49,6 +49,8 @@ export async function holdStill(
     position,
     wallTime: record.wall,
     mongodVersion: version,
+    undecided: record.undecided,
+    exclude: record.exclude,
     files: () => filesOf(dbpath),
     stillHeld: () => questions.run(isHeld),
     read: (work) => questions.run(() => work(head)),

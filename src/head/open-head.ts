@@ -1,6 +1,7 @@
 /** A head whose mongod runs: its connection and what is known of its contents. Lives as long as the connection. */
 import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
+import { isSameFilter, namespaceFilter, type NamespaceFilter } from '../source/filter.ts';
 import { HeadCatalog } from './catalog.ts';
 import { DeferredIndexes } from './indexes.ts';
 import { refuseTrouble } from './replies.ts';
@@ -21,6 +22,7 @@ export class OpenHead {
    */
   readonly trimsLate: boolean;
   #record: HeadRecord;
+  #filter: NamespaceFilter | undefined;
 
   private constructor(socket: HeadSocket, record: HeadRecord, known: Omit<KnownHead, 'record'>) {
     this.socket = socket;
@@ -46,6 +48,13 @@ export class OpenHead {
   /** The state as the head holds it. */
   get record(): HeadRecord {
     return this.#record;
+  }
+
+  /** What belongs to no backup of this deployment. */
+  get filter(): NamespaceFilter {
+    const { exclude } = this.#record;
+    if (!this.#filter || !isSameFilter(this.#filter.patterns, exclude)) this.#filter = namespaceFilter(exclude);
+    return this.#filter;
   }
 
   /** `<deployment>/<member>` */

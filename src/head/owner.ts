@@ -382,5 +382,15 @@ export class HeadOwner implements AsyncDisposable {
 }
 
 function newRecord(identity: HeadIdentity): HeadRecord {
-  return { identity, stage: 'loading', position: null, wall: NO_WALL, diverged: null, awaitsValidation: false };
+  return {
+    identity,
+    stage: 'loading',
+    position: null,
+    wall: NO_WALL,
+    diverged: null,
+    awaitsValidation: false,
+    undecided: false,
+    exclude: [],
+    incoming: null,
+  };
 }

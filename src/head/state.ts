@@ -38,6 +38,23 @@ export interface HeadRecord {
   readonly diverged: Divergence | null;
   /** True from the stop point of its initial sync on until it was compared with its source; see missing.ts. */
   readonly awaitsValidation: boolean;
+  /**
+   * A transaction was prepared, and not decided, where the head stands. A source that is asked for that optime waits until
+   * it is, and shows what it wrote when it counts as committed by then, which the entry that says so does not.
+   */
+  readonly undecided: boolean;
+  /** Patterns of what its initial sync has left out, and every entry since leaves out. */
+  readonly exclude: readonly string[];
+  /** A collection that the next entry brings into the backup by a new name, and that is read from the source meanwhile. */
+  readonly incoming: Incoming | null;
+}
+
+/** What is read of the source because an entry has renamed it into the backup. */
+export interface Incoming {
+  /** Hex. */
+  readonly uuid: string;
+  /** The head is inconsistent until there once it is applied; null until all of it is read. */
+  readonly until: Position | null;
 }
 
 /** The record as it is stored. */
@@ -52,10 +69,14 @@ export interface StoredHeadRecord {
   readonly wall: Date;
   readonly diverged: { readonly at: StoredPosition; readonly what: string } | null;
   readonly awaitsValidation: boolean;
+  /** These are absent of a head that an older version made. */
+  readonly undecided?: boolean;
+  readonly exclude?: readonly string[];
+  readonly incoming?: { readonly uuid: Binary; readonly until: StoredPosition | null } | null;
 }
 
 export function toStored(record: HeadRecord): StoredHeadRecord {
-  const { identity, stage, position, wall, diverged, awaitsValidation } = record;
+  const { identity, stage, position, wall, diverged, awaitsValidation, undecided, exclude, incoming } = record;
   const stored = (one: Position | null | undefined): StoredPosition | null => (one ? toStoredPosition(one) : null);
   return {
     _id: STATE_ID,
@@ -68,11 +89,19 @@ export function toStored(record: HeadRecord): StoredHeadRecord {
     wall,
     diverged: diverged && { at: toStoredPosition(diverged.at), what: diverged.what },
     awaitsValidation,
+    undecided,
+    exclude,
+    incoming: incoming && { uuid: uuidBinary(incoming.uuid), until: stored(incoming.until) },
   };
+}
+
+function uuidBinary(hex: string): Binary {
+  return new Binary(Buffer.from(hex, 'hex'), Binary.SUBTYPE_UUID);
 }
 
 function fromStored(stored: StoredHeadRecord): HeadRecord {
   const { identity, stage, appliedThrough, oplogFrom, inconsistentUntil, wall, diverged, awaitsValidation } = stored;
+  const { undecided = false, exclude = [], incoming = null } = stored;
   const until = inconsistentUntil && fromStoredPosition(inconsistentUntil);
   const position = appliedThrough &&
     oplogFrom && {
@@ -87,6 +116,12 @@ function fromStored(stored: StoredHeadRecord): HeadRecord {
     wall,
     diverged: diverged && { at: fromStoredPosition(diverged.at), what: diverged.what },
     awaitsValidation,
+    undecided,
+    exclude,
+    incoming: incoming && {
+      uuid: Buffer.from(incoming.uuid.buffer).toString('hex'),
+      until: incoming.until && fromStoredPosition(incoming.until),
+    },
   };
 }
 
@@ -106,22 +141,14 @@ export async function writeState(socket: HeadSocket, record: HeadRecord, journal
 }
 
 /** True while missing documents and collections are no divergence: up to here the head is not equal to its source. */
-export function isTolerant({ stage, position }: HeadRecord): boolean {
-  return stage !== 'consistent' || (position?.inconsistentUntil ?? null) !== null;
+export function isTolerant({ stage, position, incoming }: HeadRecord): boolean {
+  return stage !== 'consistent' || incoming !== null || (position?.inconsistentUntil ?? null) !== null;
 }
 
 /** The position of a head that holds data. */
 export function positionIn(record: HeadRecord): HeadPosition {
   if (record.position) return record.position;
   throw new LifeboatError('HeadInconsistent', `the head of ${record.identity.member} is not loaded yet`);
-}
-
-/**
- * Whether a transaction was prepared, and not decided, where the head stands. A source that is asked for that optime waits
- * until it is, and shows what it wrote when it counts as committed by then, which the entry that says so does not.
- */
-export function hasUndecided({ appliedThrough, oplogFrom }: HeadPosition): boolean {
-  return compareOptimes(oplogFrom.ts, appliedThrough.ts) < 0;
 }
 
 /** @throws LifeboatError `Diverged` when the head was found to differ from its source */
@@ -141,6 +168,11 @@ export const OPEN_ENDED: Position = { ts: { t: 0xffff_ffff, i: 0xffff_ffff }, te
 export function isInRepair(position: HeadPosition | null): boolean {
   const until = position?.inconsistentUntil;
   return until !== null && until !== undefined && samePosition(until, OPEN_ENDED);
+}
+
+/** The later of two marks; null is none. */
+export function later(a: Position | null, b: Position | null): Position | null {
+  return a && b ? (compareOptimes(a.ts, b.ts) >= 0 ? a : b) : (a ?? b);
 }
 
 /** True when `position` is at or behind `until`. */
@@ -182,7 +214,7 @@ interface StoredLoad extends LoadProgress {
 }
 
 export async function writeLoad(socket: HeadSocket, uuid: string, progress: LoadProgress): Promise<void> {
-  const _id = new Binary(Buffer.from(uuid, 'hex'), Binary.SUBTYPE_UUID);
+  const _id = uuidBinary(uuid);
   await writeLocal(socket, LOAD, [{ _id, ...progress }], { journaled: false });
 }
 

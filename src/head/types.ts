@@ -27,6 +27,10 @@ export interface LockedHead {
   /** Wall time of the entry at the position. */
   readonly wallTime: Date;
   readonly mongodVersion: string;
+  /** See HeadRecord.undecided. */
+  readonly undecided: boolean;
+  /** What it leaves out of its source. */
+  readonly exclude: readonly string[];
   /** What belongs into a snapshot, relative to the dbpath with `/`, sorted; without journal, locks, logs and diagnostics. */
   files(): Promise<readonly { readonly path: string; readonly bytes: number }[]>;
   /** True only while the same mongod process still holds the lock that was taken at `position`. */

@@ -20,6 +20,7 @@ export interface DeploymentWishes {
   readonly minOplogWindowMs: number;
   readonly pointInTimeWindowMs: number;
   readonly allowUnverifiedVersion: boolean;
+  readonly exclude: readonly string[];
 }
 
 /** The machine that holds the head, or will. */
@@ -56,7 +57,7 @@ export async function checkDeployment(
   { source, wishes, machine, begun }: DeploymentChecks,
   signal: AbortSignal,
 ): Promise<Finding[]> {
-  const facts = await gatherSource(source, wishes.readFrom, signal);
+  const facts = await gatherSource(source, wishes.readFrom, wishes.exclude, signal);
   const findings = [
     from(facts.set, 'source', checkMembers),
     passed('privileges', 'the user may do what the roles backup and clusterMonitor allow'),

@@ -3,12 +3,14 @@ import { ReadPreference, type MongoClient, type ReadPreferenceMode } from 'mongo
 import { run } from '../mongo/commands.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { PinnedMember, Source } from '../source/connect.ts';
+import { namespaceFilter, type NamespaceFilter } from '../source/filter.ts';
+import { leftOutOf } from '../source/left-out.ts';
 import { readOplogExtent, type OplogExtent } from '../source/oplog-window.ts';
 import { inTime, type Fact } from './in-time.ts';
 import type { MemberState, SetState } from './members.ts';
 
 export interface SourceSizes {
-  /** Without the database `local`, which no head holds of its source. */
+  /** Without the database `local`, which no head holds of its source, and what the deployment leaves out. */
   readonly collections: number;
   readonly indexes: number;
   /** Of the files of collections and indexes. */
@@ -33,6 +35,7 @@ const ANY_MEMBER = { readPreference: ReadPreference.primaryPreferred };
 export async function gatherSource(
   source: Source,
   readFrom: ReadPreferenceMode,
+  exclude: readonly string[],
   signal: AbortSignal,
 ): Promise<SourceFacts> {
   const look = <T>(what: string, ask: (signal: AbortSignal) => Promise<T>): Promise<Fact<T>> =>
@@ -56,7 +59,7 @@ export async function gatherSource(
         if (!extent) throw new LifeboatError('SourceNotReady', `the oplog of ${host} is empty`);
         return { host, extent };
       }),
-      look('measuring the data of', (limited) => sizesOf(source.client, limited)),
+      look('measuring the data of', (limited) => sizesOf(source.client, namespaceFilter(exclude), limited)),
     ]);
     return { set, oplog, sizes };
   } finally {
@@ -80,7 +83,7 @@ interface Sizes {
   readonly indexSize: number;
 }
 
-async function sizesOf(client: MongoClient, signal: AbortSignal): Promise<SourceSizes> {
+async function sizesOf(client: MongoClient, filter: NamespaceFilter, signal: AbortSignal): Promise<SourceSizes> {
   const { databases } = await run<{ databases: { name: string }[] }>(
     client.db('admin'),
     { listDatabases: 1, nameOnly: true },
@@ -91,9 +94,10 @@ async function sizesOf(client: MongoClient, signal: AbortSignal): Promise<Source
   const askOn = async (): Promise<void> => {
     for (let name = names.pop(); name !== undefined; name = names.pop()) {
       const sizes = await run<Sizes>(client.db(name), { dbStats: 1 }, { ...ANY_MEMBER, signal });
-      collections += sizes.collections;
-      indexes += sizes.indexes;
-      bytes += sizes.storageSize + sizes.indexSize;
+      const without = await leftOutOf(client.db(name), filter, { ...ANY_MEMBER, signal });
+      collections += sizes.collections - without.collections;
+      indexes += sizes.indexes - without.indexes;
+      bytes += Math.max(0, sizes.storageSize + sizes.indexSize - without.fileBytes);
     }
   };
   await Promise.all(Array.from({ length: ASKED_AT_ONCE }, askOn));

@@ -19,7 +19,7 @@ export interface Namespace {
 export type Indexes = ReadonlyMap<string, ReadonlyMap<string, Buffer>>;
 
 /** What is no part of a copy; the list of the invariant, and nothing else. */
-function isExcluded(db: string, name: string): boolean {
+function isNoPart(db: string, name: string): boolean {
   if (name === 'system.profile') return true;
   if (db === 'admin') return name === 'system.keys';
   return db === 'config' && (EXCLUDED_FROM_CONFIG.has(name) || name.startsWith('cache.'));
@@ -31,8 +31,46 @@ export function holdsComparedDocuments({ db, name }: Namespace): boolean {
   return name !== 'system.views' && !(db === 'config' && name === 'system.preimages');
 }
 
+/**
+ * Whether a copy was to be without a namespace: `exclude` of its deployment, `DATABASE.COLLECTION` with `*` for anything. A
+ * collection of buckets goes as the time-series collection of that name does; the views' own as all of its database.
+ */
+function isLeftOut(exclude: readonly string[], { db, name }: Namespace): boolean {
+  if (db === 'admin' || db === 'config') return false;
+  const shown = name.replace(/^system\.buckets\./, '');
+  return exclude.some((pattern) => {
+    const whole = pattern.endsWith('.*') && pattern.indexOf('.') === pattern.length - 2;
+    if (shown.startsWith('system.') && !whole) return false;
+    // No name of a database has a dot, so the first one of a pattern is the first one of a namespace.
+    const [ofDb, ofName] = splitAt(pattern, pattern.indexOf('.'));
+    return matches(ofDb, db) && matches(ofName, shown);
+  });
+}
+
+function splitAt(text: string, at: number): readonly [string, string] {
+  return [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** Whether the parts between asterisks stand in a text, in their order, the first and the last at its ends. */
+function matches(pattern: string, text: string): boolean {
+  const [first = '', ...others] = pattern.split('*');
+  const last = others.pop();
+  if (last === undefined) return text === first;
+  if (!text.startsWith(first) || !text.endsWith(last)) return false;
+  let at = first.length;
+  for (const part of others) {
+    const found = text.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return at <= text.length - last.length;
+}
+
 /** Every namespace of a server that belongs into a copy, by full name. */
-export async function listNamespaces(client: MongoClient): Promise<Map<string, Namespace>> {
+export async function listNamespaces(
+  client: MongoClient,
+  exclude: readonly string[] = [],
+): Promise<Map<string, Namespace>> {
   const { databases } = await client.db('admin').command({ listDatabases: 1, nameOnly: true });
   const found = new Map<string, Namespace>();
   for (const { name: db } of databases as { name: string }[]) {
@@ -40,7 +78,7 @@ export async function listNamespaces(client: MongoClient): Promise<Map<string, N
     await using cursor = new RawCursor(client.db(db), { listCollections: 1 });
     for (const entry of await cursor.rest()) {
       const namespace = readEntry(db, entry);
-      if (!isExcluded(db, namespace.name)) found.set(namespace.full, namespace);
+      if (!isNoPart(db, namespace.name) && !isLeftOut(exclude, namespace)) found.set(namespace.full, namespace);
     }
   }
   return found;

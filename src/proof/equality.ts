@@ -34,6 +34,8 @@ export interface EqualityQuestion {
   readonly copy: { readonly client: MongoClient };
   /** False for a copy that cannot hold the source's UUIDs, such as one restored into a running deployment. */
   readonly uuids?: boolean;
+  /** Patterns of what the copy was to be without; a copy that holds some of it all the same is not equal. */
+  readonly exclude?: readonly string[];
   /** How many `_id`s to tell of each difference. They are user data: for tests only, and 0 by default. */
   readonly ids?: number;
 }
@@ -98,6 +100,7 @@ class Proof {
   readonly #copy: MongoClient;
   readonly #at: Timestamp;
   readonly #uuids: boolean;
+  readonly #exclude: readonly string[];
   readonly #ids: number;
   readonly #since: ChangesSince;
   #abilities: Abilities = { readsPast: true, logsTrims: true };
@@ -108,18 +111,19 @@ class Proof {
   #documents = 0;
   #bytes = 0;
 
-  constructor({ source, copy, uuids = true, ids = 0 }: EqualityQuestion) {
+  constructor({ source, copy, uuids = true, exclude = [], ids = 0 }: EqualityQuestion) {
     this.#source = source.client;
     this.#copy = copy.client;
     this.#at = toTimestamp(source.at);
     this.#uuids = uuids;
+    this.#exclude = exclude;
     this.#ids = ids;
     this.#since = new ChangesSince(source.client, this.#at);
   }
 
   async run(): Promise<EqualityReport> {
     this.#abilities = await abilitiesOf(this.#source);
-    const ofSource = await listNamespaces(this.#source);
+    const ofSource = await listNamespaces(this.#source, this.#exclude);
     const ofCopy = await listNamespaces(this.#copy);
     const pairs: Pair[] = [];
     await this.#each(ofSource.values(), async (source) => {

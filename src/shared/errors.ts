@@ -166,6 +166,12 @@ const kinds = {
     retryable: false,
     fix: 'The feature compatibility version of the source was changed, and a head is made under one. Run `lifeboat backup resync NAME` once setFeatureCompatibilityVersion has ended; snapshots that were taken before stay good.',
   },
+  ExcludeChanged: {
+    code: 'LB2018',
+    owner: 'operator',
+    retryable: false,
+    fix: 'A backup holds to the list of its initial sync. Run `lifeboat backup resync NAME` to have the new one take effect; snapshots that were taken before stay good. Or put the old list back.',
+  },
   AccessLapsed: {
     code: 'LB2020',
     owner: 'operator',

@@ -44,3 +44,6 @@ export function deploymentOfSnapshot(id: string): string | undefined {
 export function memberKey(deployment: string, member: string): string {
   return `${deployment}/${member}`;
 }
+
+/** A pattern of namespaces that a backup leaves out: `DATABASE.COLLECTION`, but none of the server's own databases. */
+export const EXCLUDE_PATTERN = /^(?!(?:admin|config|local)\.)[^\s."$/\\]+\.[^\0$]+$/;

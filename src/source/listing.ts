@@ -2,6 +2,8 @@
 import { Binary, MongoServerError, type Db, type MongoClient } from 'mongodb';
 import { BsonType, documentsIn, elements, elementName, findElement, stringValue, valueBytes } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import type { NamespaceFilter } from './filter.ts';
+import { leftOutOf } from './left-out.ts';
 import { namespaceRule, type NamespaceRule } from './namespaces.ts';
 import { RawCursor } from './raw-cursor.ts';
 
@@ -40,13 +42,13 @@ const LIST_CONCURRENCY = 8;
  * @param client of one member
  * @throws the driver's errors
  */
-export async function listSource(client: MongoClient, signal: AbortSignal): Promise<Listing> {
+export async function listSource(client: MongoClient, filter: NamespaceFilter, signal: AbortSignal): Promise<Listing> {
   const found: FoundCollection[] = [];
   const views: ListedView[] = [];
   for (const name of await databaseNames(client, signal)) {
     const db = client.db(name);
     for (const entry of await rawDocuments(db, { listCollections: 1 }, signal)) {
-      const listed = readEntry(name, entry);
+      const listed = readEntry(name, entry, filter);
       if (listed && 'uuid' in listed) found.push(listed);
       else if (listed) views.push(listed);
     }
@@ -57,6 +59,24 @@ export async function listSource(client: MongoClient, signal: AbortSignal): Prom
   return { collections, views: views.filter(({ db }) => withViews.has(db)) };
 }
 
+/**
+ * One collection as it is called now; undefined when it is gone, or no part of the backup. A plain read, as listSource.
+ * @throws the driver's errors
+ */
+export async function listCollection(
+  client: MongoClient,
+  db: string,
+  uuid: Binary,
+  filter: NamespaceFilter,
+  signal: AbortSignal,
+): Promise<ListedCollection | undefined> {
+  const [entry] = await rawDocuments(client.db(db), { listCollections: 1, filter: { 'info.uuid': uuid } }, signal);
+  const listed = entry && readEntry(db, entry, filter);
+  if (!listed || !('uuid' in listed)) return undefined;
+  const [collection] = await withIndexes(client, [listed], signal);
+  return collection;
+}
+
 type FoundCollection = Omit<ListedCollection, 'indexes'>;
 
 async function databaseNames(client: MongoClient, signal: AbortSignal): Promise<string[]> {
@@ -64,11 +84,19 @@ async function databaseNames(client: MongoClient, signal: AbortSignal): Promise<
   return (databases as { name: string }[]).map(({ name }) => name).filter((name) => name !== 'local');
 }
 
-/** Bytes of all documents, about: for a progress, not for a decision. */
-export async function sourceBytes(client: MongoClient, signal: AbortSignal): Promise<number> {
+/** Bytes of all documents that belong to a backup, about: for a progress, not for a decision. */
+export async function sourceBytes(client: MongoClient, filter: NamespaceFilter, signal: AbortSignal): Promise<number> {
   const names = await databaseNames(client, signal);
-  const stats = await Promise.all(names.map((name) => client.db(name).command({ dbStats: 1 }, { signal })));
-  return stats.reduce((sum, { dataSize }) => sum + Number(dataSize), 0);
+  const sizes = await Promise.all(names.map((name) => databaseBytes(client.db(name), filter, signal)));
+  return sizes.reduce((sum, bytes) => sum + bytes, 0);
+}
+
+async function databaseBytes(db: Db, filter: NamespaceFilter, signal: AbortSignal): Promise<number> {
+  const [{ dataSize }, { dataBytes }] = await Promise.all([
+    db.command({ dbStats: 1 }, { signal }),
+    leftOutOf(db, filter, { signal }),
+  ]);
+  return Math.max(0, Number(dataSize) - dataBytes);
 }
 
 /** Copies of all documents that a cursor-returning command answers with. */
@@ -83,7 +111,7 @@ async function rawDocuments(db: Db, command: Record<string, unknown>, signal: Ab
 }
 
 /** One entry of `listCollections`: `{name, type, options, info: {readOnly, uuid}, idIndex}`. */
-function readEntry(db: string, entry: Buffer): FoundCollection | ListedView | undefined {
+function readEntry(db: string, entry: Buffer, filter: NamespaceFilter): FoundCollection | ListedView | undefined {
   const parts = new Map([...elements(entry)].map((element) => [elementName(entry, element), element]));
   const [name, type, options, info] = ['name', 'type', 'options', 'info'].map((part) => parts.get(part));
   if (!name || !type) throw new LifeboatError('Internal', `database ${db} lists a collection without a name`);
@@ -93,11 +121,13 @@ function readEntry(db: string, entry: Buffer): FoundCollection | ListedView | un
     options: new Binary(options ? valueBytes(entry, options) : EMPTY_DOCUMENT),
   };
   const kind = stringValue(entry, type);
-  if (kind === 'view' || kind === 'timeseries') return { ...listed, type: kind };
+  if (kind === 'view' || kind === 'timeseries') {
+    return filter.leavesOut(db, listed.name) ? undefined : { ...listed, type: kind };
+  }
   if (kind !== 'collection') {
     throw new LifeboatError('UnsupportedSource', `${db}.${listed.name} is a ${kind}, which this version does not know`);
   }
-  const rule = namespaceRule(db, listed.name);
+  const rule = namespaceRule(db, listed.name, filter);
   if (rule === 'skip') return undefined;
   const uuid = info && findElement(entry, 'uuid', info.valueStart);
   if (uuid?.type !== BsonType.binary) throw new LifeboatError('Internal', `${db}.${listed.name} has no UUID`);

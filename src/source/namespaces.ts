@@ -6,6 +6,8 @@
  * fatal error (research, mongodb-internals §5).
  */
 
+import type { NamespaceFilter } from './filter.ts';
+
 /**
  * `copy`: collection and documents belong to the backup.
  * `rebuild`: the collection does; its documents cannot be read and are made from the listed views (`system.views`).
@@ -22,9 +24,12 @@ const EMPTY_CONFIG = new Set([
   'system.preimages',
 ]);
 
-/** The rule for a collection. For a view or a time-series collection ask for the collection behind it. */
-export function namespaceRule(db: string, collection: string): NamespaceRule {
-  if (db === 'local') return 'skip';
+/**
+ * The rule for a collection. For a view or a time-series collection ask for the collection behind it.
+ * @param filter what its deployment leaves out
+ */
+export function namespaceRule(db: string, collection: string, filter: NamespaceFilter): NamespaceRule {
+  if (db === 'local' || filter.leavesOut(db, collection)) return 'skip';
   if (db === 'config') return configRule(collection);
   if (db === 'admin' && collection === 'system.keys') return 'skip';
   if (collection === 'system.profile') return 'skip';

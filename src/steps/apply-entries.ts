@@ -1,6 +1,6 @@
 /** Step: apply the stored oplog entries to the head, as they come, and remove what nothing needs any more. */
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
-import { positionIn, reached, refuseDiverged } from '../head/state.ts';
+import { later, positionIn, reached, refuseDiverged } from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { endOfChain, readEntries } from '../oplogstore/batches.ts';
@@ -11,16 +11,20 @@ import type { HeadPosition } from '../shared/messages.ts';
 import { Meter } from '../shared/meter.ts';
 import type { Position } from '../shared/optime.ts';
 import { Pace, secondsLeft } from '../shared/pace.ts';
+import { requireRecordedSet, type Source } from '../source/connect.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
 import type { StoredPosition } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
+import { fetchIncoming } from './fetch-incoming.ts';
 import { unloadedHead } from './unloaded-head.ts';
 
 export interface ApplyParts {
   readonly stores: Stores;
   readonly fence: MemberFence;
   readonly head: HeadOwner;
+  /** Read only when an entry renames a collection into the backup. */
+  readonly source: () => Promise<Source>;
   /** Tells that entries were stored by this process; others are found by looking. */
   readonly arrivals: {
     readonly rung: number;
@@ -45,6 +49,8 @@ export interface ApplyResult {
 
 /** How long an idle step waits before it looks into the store, in milliseconds. */
 const LOOK_MS = 1_000;
+const NO_ENTRIES = Buffer.alloc(0);
+
 /** How often the position is made durable and told, and how often entries are removed, in milliseconds. */
 const TELL_MS = 2_000;
 const REMOVE_MS = 10_000;
@@ -69,7 +75,7 @@ class ApplyRun {
   readonly #ctx: StepContext;
   readonly #parts: ApplyParts;
   readonly #attempt: HeadAttempt;
-  readonly #until: Position | undefined;
+  readonly #wanted: Position | undefined;
   readonly #deadline: number;
   /** Aborted with the step, and when its time is over: a turn may be long in coming while a snapshot is taken. */
   readonly #signal: AbortSignal;
@@ -89,7 +95,7 @@ class ApplyRun {
     const { stage, position } = parts.head.state();
     this.#meter = new Meter(stage === 'consistent' ? 'apply' : 'catch-up', 'entries', null);
     this.#sourceAt = position?.appliedThrough.ts.t ?? 0;
-    this.#until = until ?? (stage === 'consistent' ? undefined : (position?.inconsistentUntil ?? undefined));
+    this.#wanted = until;
     this.#deadline = Date.now() + maxMs;
     this.#timer = setTimeout(() => this.#over.abort(), maxMs);
     this.#signal = AbortSignal.any([ctx.signal, this.#over.signal]);
@@ -104,7 +110,12 @@ class ApplyRun {
     const { arrivals } = this.#parts;
     // Asked in a turn: a head that was opened anew may have lost its directory since its state was last told.
     const isLoaded = await this.#withinTime(() =>
-      this.#attempt.turn((head) => Promise.resolve(head.record.position !== null), this.#signal),
+      this.#attempt.turn(async (head) => {
+        if (head.record.position === null) return false;
+        // One that a crash has left with every entry applied that it lacked becomes consistent without another.
+        await this.#attempt.applier(head).run(NO_ENTRIES, undefined, this.#ctx.signal);
+        return true;
+      }, this.#signal),
     );
     if (isLoaded === false || this.#parts.head.state().position === null) throw unloaded();
     for (;;) {
@@ -119,6 +130,13 @@ class ApplyRun {
       }
       if (caughtUp) await arrivals.wait(this.#ctx.signal, Math.min(LOOK_MS, this.#deadline - Date.now()), rung);
     }
+  }
+
+  /** Where to stop. While the head catches up that is where it is consistent, which an entry may have put off. */
+  get #until(): Position | undefined {
+    const { stage, position } = this.#parts.head.state();
+    const stop = stage === 'consistent' ? null : (position?.inconsistentUntil ?? null);
+    return later(stop, this.#wanted ?? null) ?? undefined;
   }
 
   #position(): HeadPosition {
@@ -162,7 +180,12 @@ class ApplyRun {
         if (this.#attempt.applier(head) !== applier) return false;
         const before = applier.entries;
         // Not when this slice of time is over: a build that takes longer would never end.
-        await applier.run(bytes, this.#until, this.#ctx.signal);
+        let incoming = await applier.run(bytes, this.#until, this.#ctx.signal);
+        while (incoming) {
+          await fetchIncoming(this.#ctx, head, await this.#recordedSource(), incoming);
+          // What was applied by now is passed over.
+          incoming = await applier.run(bytes, this.#until, this.#ctx.signal);
+        }
         applied = applier.entries - before;
         return true;
       }, this.#signal);
@@ -174,6 +197,13 @@ class ApplyRun {
       await this.#tell(false);
     }
     return true;
+  }
+
+  async #recordedSource(): Promise<Source> {
+    const { stores, fence } = this.#parts;
+    const [source, member] = await Promise.all([this.#parts.source(), readMember(stores, fence)]);
+    requireRecordedSet(source, member.source);
+    return source;
   }
 
   /** @param end what is stored, to be caught up with while there is no stop point before it */

@@ -6,6 +6,7 @@ import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { compareOptimes, type Position } from '../shared/optime.ts';
 import { requireRecordedSet, type PinnedMember, type Source } from '../source/connect.ts';
+import { namespaceFilter, type NamespaceFilter } from '../source/filter.ts';
 import { listSource, type ListedCollection, type Listing } from '../source/listing.ts';
 import { confirmPosition, lastWrite, settledPosition } from '../source/positions.ts';
 import type { Stores } from '../stores/connect.ts';
@@ -19,6 +20,8 @@ export interface BeginSyncParts {
   readonly stores: Stores;
   readonly source: Source;
   readonly fence: MemberFence;
+  /** Patterns of what is left out; asked for once, when the optimes are chosen. */
+  readonly exclude?: readonly string[];
 }
 
 /** How often the listing is made anew because a rollback came between. */
@@ -42,7 +45,7 @@ export async function beginSync(ctx: StepContext, parts: BeginSyncParts): Promis
   const { stores, fence } = parts;
   return withPinned(ctx, parts, async (pinned, record) => {
     const plan = await savedPlan(ctx, parts, pinned, record);
-    const listing = await durableListing(pinned.client, ctx.signal);
+    const listing = await durableListing(pinned.client, namespaceFilter(plan.exclude ?? []), ctx.signal);
     await saveListing(stores, fence.incarnation, recordsOf(fence.incarnation, listing));
     const { collections, views } = listing;
     ctx.logger.info({ collections: collections.length, views: views.length }, 'listed the source');
@@ -72,12 +75,12 @@ async function withPinned(
 
 async function savedPlan(
   ctx: StepContext,
-  { stores, source, fence }: BeginSyncParts,
+  { stores, source, fence, exclude = [] }: BeginSyncParts,
   { client, host }: PinnedMember,
   record: MemberRecord,
 ): Promise<SyncPlan> {
   if (record.sync) return record.sync;
-  const plan = await choosePlan({ client, host }, ctx.signal);
+  const plan = await choosePlan({ client, host }, exclude, ctx.signal);
   const found = await featureVersion(client, plan, ctx.signal);
   // Every later change is an entry that stops the head.
   if (found === undefined) {
@@ -113,7 +116,11 @@ async function featureVersion(
 }
 
 /** The order is the server's own (initial_syncer.cpp): only so no open transaction falls between the two optimes. */
-async function choosePlan(member: Pick<PinnedMember, 'client' | 'host'>, signal: AbortSignal): Promise<SyncPlan> {
+async function choosePlan(
+  member: Pick<PinnedMember, 'client' | 'host'>,
+  exclude: readonly string[],
+  signal: AbortSignal,
+): Promise<SyncPlan> {
   const { client } = member;
   const first = await settledPosition(client, signal);
   const oldest = await oldestOpenTransaction(client, first, signal);
@@ -124,6 +131,8 @@ async function choosePlan(member: Pick<PinnedMember, 'client' | 'host'>, signal:
     beginApplying: toStoredPosition(beginApplying),
     stop: null,
     stage: 'list',
+    openTransaction: oldest !== undefined,
+    exclude,
     startedAt: new Date(),
     readFrom: member.host,
   };
@@ -154,9 +163,9 @@ async function oldestOpenTransaction(
 }
 
 /** A listing that no rollback can make untrue: the newest entry at its end came to be on a majority. */
-async function durableListing(client: MongoClient, signal: AbortSignal): Promise<Listing> {
+async function durableListing(client: MongoClient, filter: NamespaceFilter, signal: AbortSignal): Promise<Listing> {
   for (let attempt = 0; attempt < LISTING_ATTEMPTS; attempt += 1) {
-    const listing = await listSource(client, signal);
+    const listing = await listSource(client, filter, signal);
     const { last } = await lastWrite(client, signal);
     if (await confirmPosition(client, last, signal)) return listing;
   }

@@ -11,7 +11,9 @@ import { Turns } from '../head/turns.ts';
 import { makeViews } from '../head/views.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { samePosition } from '../shared/optime.ts';
 import { release } from '../shared/memory.ts';
+import { EVERYTHING } from '../source/filter.ts';
 import { namespaceRule } from '../source/namespaces.ts';
 import type { Progress } from '../shared/messages.ts';
 import { Meter } from '../shared/meter.ts';
@@ -292,7 +294,7 @@ class LoadTally {
 
 /** What was copied is recorded with how much it was: slices that are gone from the end, or all, must not go unnoticed. */
 function refuseLostSlices({ db, name, state, documents }: SyncCollectionRecord, slices: readonly SliceHeader[]): void {
-  if (state !== 'done' || (slices.length === 0 && namespaceRule(db, name) !== 'copy')) return;
+  if (state !== 'done' || (slices.length === 0 && namespaceRule(db, name, EVERYTHING) !== 'copy')) return;
   const stored = slices.reduce((sum, slice) => sum + slice.documents, 0);
   if (slices.length > 0 && stored >= documents) return;
   const message = `${db}.${name}: ${documents} documents were copied, and its slices hold ${stored}`;
@@ -312,5 +314,8 @@ async function becomeLoaded(head: OpenHead, { views }: SyncListing, sync: SyncPl
   const oplogFrom = fromStoredPosition(sync.beginFetching);
   const inconsistentUntil = sync.stop && fromStoredPosition(sync.stop);
   const position = { appliedThrough, oplogFrom, inconsistentUntil };
-  await head.save({ ...head.record, stage: 'catching-up', position }, { journaled: true });
+  const { exclude = [], openTransaction = false } = sync;
+  // Until an entry is applied, which tells.
+  const undecided = openTransaction || !samePosition(appliedThrough, oplogFrom);
+  await head.save({ ...head.record, stage: 'catching-up', position, undecided, exclude }, { journaled: true });
 }

@@ -10,6 +10,7 @@ import { LifeboatError } from '../shared/errors.ts';
 import { Meter } from '../shared/meter.ts';
 import { compareOptimes, type Position } from '../shared/optime.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
+import { namespaceFilter, type NamespaceFilter } from '../source/filter.ts';
 import { sourceBytes } from '../source/listing.ts';
 import { pinPreferred, SharedMember } from '../source/pinning.ts';
 import { confirmPosition, lastWrite } from '../source/positions.ts';
@@ -93,7 +94,7 @@ export async function copySource(
   const signal = AbortSignal.any([ctx.signal, failed.signal]);
   await using member = sharedMember(parts, plan, signal);
   try {
-    const tally = await beginTally(ctx, parts, (await member.get()).client);
+    const tally = await beginTally(ctx, parts, (await member.get()).client, namespaceFilter(plan.exclude ?? []));
     const copying = copyingOf(parts, plan, { member, signal, maxMs, tally });
     await copyPending(copying, { slicesInFlight: slicesInFlightOf(parts), tick: tally.limitChanged }, failed);
     const left = await pendingCollections(stores, fence.incarnation);
@@ -244,10 +245,15 @@ interface Tally {
 }
 
 /** Counts what is stored and reports it as part of what the source holds. */
-async function beginTally(ctx: StepContext, parts: CopySourceParts, client: MongoClient): Promise<Tally> {
+async function beginTally(
+  ctx: StepContext,
+  parts: CopySourceParts,
+  client: MongoClient,
+  filter: NamespaceFilter,
+): Promise<Tally> {
   const { stores, source, fence } = parts;
   const before = await bytesInSlices(stores, fence.incarnation);
-  const total = await sourceBytes(client, ctx.signal);
+  const total = await sourceBytes(client, filter, ctx.signal);
   const meter = new Meter('copy', 'bytes', total, { done: before });
   let slicesStored = 0;
   let bytesStored = 0;

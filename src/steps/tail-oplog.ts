@@ -17,7 +17,7 @@ import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
 import type { StoredProblem } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
-import { noteOplog, OPLOG_LOOK_MS } from './watch-oplog.ts';
+import { noteOplog, OPLOG_LOOK_MS, type Watched } from './watch-oplog.ts';
 
 export interface TailOplogParts {
   readonly stores: Stores;
@@ -25,8 +25,8 @@ export interface TailOplogParts {
   readonly fence: MemberFence;
   /** Rung after each stored batch. */
   readonly arrivals: Arrivals;
-  /** How far back the oplog is to reach at least, in milliseconds; without it that is not watched. */
-  readonly minOplogWindowMs?: number;
+  /** What the configuration says that is watched beside the reading; without it nothing is. */
+  readonly watched?: Watched;
 }
 
 export interface TailResult {
@@ -287,12 +287,12 @@ class ExtentNotes {
 
   /** A look that fails is no reason not to read on: what ails the member shows in the reading itself. */
   async note(member: PinnedMember, read: Position): Promise<void> {
-    const { minOplogWindowMs: leastMs, stores, fence } = this.#parts;
-    if (leastMs === undefined || Date.now() < this.#noteAt) return;
+    const { watched, stores, fence } = this.#parts;
+    if (watched === undefined || Date.now() < this.#noteAt) return;
     this.#noteAt = Date.now() + OPLOG_LOOK_MS;
     const { signal, logger } = this.#ctx;
     try {
-      this.warnings = (await noteOplog({ stores, fence, leastMs }, member, read.ts, signal)) ?? this.warnings;
+      this.warnings = (await noteOplog({ stores, fence, watched }, member, read.ts, signal)) ?? this.warnings;
     } catch (error) {
       signal.throwIfAborted();
       if (isLifeboatError(error, 'FenceLost')) throw error;

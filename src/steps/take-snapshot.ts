@@ -133,6 +133,7 @@ async function cutAndCommit(
     durationMs: Math.round(performance.now() - beganAt),
     blockSize: BLOCK_BYTES,
     mongodVersion: locked.mongodVersion,
+    exclude: locked.exclude,
     ...cut,
     verification,
   };

@@ -11,15 +11,7 @@ import { overConnections, type HeadConnection } from '../head/connections.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { forgetMissing, readMissing } from '../head/missing.ts';
-import {
-  hasUndecided,
-  isInRepair,
-  isTolerant,
-  OPEN_ENDED,
-  positionIn,
-  reached,
-  refuseDiverged,
-} from '../head/state.ts';
+import { isInRepair, isTolerant, OPEN_ENDED, positionIn, reached, refuseDiverged } from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
@@ -30,9 +22,9 @@ import { readMember, type MemberFence } from '../stores/members.ts';
 import type { StoredDifference, StoredFinding, ValidationCollectionRecord } from '../stores/records.ts';
 import { planValidated } from '../syncstore/plan.ts';
 import { removeSync } from '../syncstore/remove.ts';
-import { headCatalog, isSameDifference, type CatalogDifference, type Definition } from '../validation/catalog.ts';
+import { headCatalog, isSameDifference, type CatalogDifference } from '../validation/catalog.ts';
 import type { Compared } from '../validation/compare.ts';
-import { findingOf, lookAtCatalog } from '../validation/definitions.ts';
+import { findingOf, lookAtCatalog, type HeadDefinitions } from '../validation/definitions.ts';
 import { compareRange, findDifferences, repairRange, type RangeWork } from '../validation/documents.ts';
 import { besideOthers, extentOf, merged, Tally, type Extent } from '../validation/findings.ts';
 import { ValidationLog } from '../validation/log.ts';
@@ -246,14 +238,14 @@ class ValidateRun {
 
   async #compareCatalogs(): Promise<void> {
     await this.#comparable();
-    const { at, mine } = await this.#turn(async (head): Promise<{ at: Position; mine: Definition[] }> => {
-      const position = positionIn(head.record).appliedThrough;
-      return { at: position, mine: await headCatalog(head, { indexes: true }) };
+    const { at, ...mine } = await this.#turn(async (head): Promise<HeadDefinitions> => {
+      const { appliedThrough } = positionIn(head.record);
+      return { at: appliedThrough, filter: head.filter, mine: await headCatalog(head, { indexes: true }) };
     });
     const { client } = this.#reader.member;
     await this.#reader.reach(at, this.#ctx.signal);
     // What was alike in one look was alike then, and has been changed by entries only since.
-    const look = { at, mine, among: this.#unlike };
+    const look = { at, ...mine, among: this.#unlike };
     const { differences, unexplained } = await lookAtCatalog(client, look, this.#ctx.signal);
     this.#unlike = new Set(differences.map(({ key }) => key));
     if (differences.length === 0) {
@@ -289,9 +281,8 @@ class ValidateRun {
     refuseDiverged(head.record);
     if (isTolerant(head.record)) return undefined;
     await this.#takeMissing(head);
-    const position = positionIn(head.record);
-    const at = position.appliedThrough;
-    if (hasUndecided(position)) {
+    const at = positionIn(head.record).appliedThrough;
+    if (head.record.undecided) {
       this.#ctx.logger.info(
         { at: formatOptime(at.ts) },
         'a prepared transaction is undecided: the comparison waits for it',
@@ -517,7 +508,8 @@ class ValidateRun {
         if (at && (!until || compareOptimes(at.ts, until.ts) > 0)) until = at;
       }
     }
-    const mark = until ?? (await this.#reader.newest());
+    // Of the newest in any case: an entry in between may have marked the head as well (Incoming).
+    const mark = await this.#reader.newest(until);
     await this.#attempt.turn(async (head) => {
       const position = { ...positionIn(head.record), inconsistentUntil: mark };
       await head.save({ ...head.record, position }, { journaled: true });

@@ -8,7 +8,6 @@
  */
 import { Binary, MongoError, type ObjectId } from 'mongodb';
 import type { OpenHead } from '../head/open-head.ts';
-import { hasUndecided } from '../head/state.ts';
 import type { LockedHead } from '../head/types.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { isLifeboatError, type LifeboatError } from '../shared/errors.ts';
@@ -18,8 +17,8 @@ import { requireRecordedSet, type Source } from '../source/connect.ts';
 import { ReadPace, type ReadLimit } from '../source/read-pace.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { MemberRecord, RotationRecord, StoredOmission, StoredVerification } from '../stores/records.ts';
-import { headCatalog, type Definition } from '../validation/catalog.ts';
-import { compareDefinitions, type ComparedDefinitions } from '../validation/definitions.ts';
+import { headCatalog } from '../validation/catalog.ts';
+import { compareDefinitions, type ComparedDefinitions, type HeadDefinitions } from '../validation/definitions.ts';
 import { bounded } from '../validation/findings.ts';
 import { comparePart, type ComparedPart } from '../validation/part.ts';
 import { documentBytes } from '../validation/ranges.ts';
@@ -144,7 +143,7 @@ export class PartVerifier implements AsyncDisposable {
     const beganAt = performance.now();
     const { maxMs } = this.#parts;
     const at = locked.position.appliedThrough;
-    if (hasUndecided(locked.position)) return nothingFound('a transaction was prepared and undecided at that optime');
+    if (locked.undecided) return nothingFound('a transaction was prepared and undecided at that optime');
     try {
       const time = new Budget(maxMs, signal);
       try {
@@ -177,7 +176,7 @@ export class PartVerifier implements AsyncDisposable {
     const { within, maxMs, leastBytes = LEAST_BYTES, rangeDocuments } = this.#parts;
     const notCompared: StoredOmission[] = [];
     const mine = await headCatalog(head, { indexes: true });
-    const definitions = await definitionsOf(mine, reader, at, time, notCompared);
+    const definitions = await definitionsOf({ mine, filter: head.filter, at }, reader, time, notCompared);
     const totalBytes = await documentBytes(head);
     const collections = mine.flatMap(toCompare);
     const { over, late, signal } = time;
@@ -233,9 +232,8 @@ function reasonOf(error: unknown, maxMs: number): string {
 }
 
 async function definitionsOf(
-  mine: readonly Definition[],
+  of: HeadDefinitions,
   reader: SourceReader,
-  at: Position,
   time: Budget,
   notCompared: StoredOmission[],
 ): Promise<ComparedDefinitions | undefined> {
@@ -244,7 +242,7 @@ async function definitionsOf(
   const timer = setTimeout(() => over.abort(), ms);
   try {
     const signal = AbortSignal.any([time.over, over.signal]);
-    return await compareDefinitions(mine, reader, at, signal);
+    return await compareDefinitions(of, reader, signal);
   } catch (error) {
     time.signal.throwIfAborted();
     if (!over.signal.aborted && !time.over.aborted) throw error;

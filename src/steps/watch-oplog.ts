@@ -1,4 +1,7 @@
-/** Step: watch how long the source's oplog still holds what is not stored yet, and warn in time. */
+/**
+ * Step: watch how long the source's oplog still holds what is not stored yet, and whether the backup leaves out what its
+ * configuration says, and warn in time.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
 import { fromStoredPosition, toTimestamp } from '../mongo/positions.ts';
 import { endOfChain } from '../oplogstore/batches.ts';
@@ -6,6 +9,7 @@ import { errorKind, isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import { compareOptimes, type Optime } from '../shared/optime.ts';
 import { duration as durationText } from '../shared/phrases.ts';
 import type { PinnedMember, Source } from '../source/connect.ts';
+import { isSameFilter } from '../source/filter.ts';
 import { isTelling, oplogWindow, readOplogExtent, secondsLeft, type OplogExtent } from '../source/oplog-window.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
@@ -18,11 +22,28 @@ export const OPLOG_LOOK_MS = 60_000;
 
 const JUDGED = [errorKind('OplogWindowTooShort').code, errorKind('OplogRunningOut').code];
 
+/** What the configuration of a deployment says now. */
+export interface Watched {
+  readonly minOplogWindowMs: number;
+  readonly exclude: readonly string[];
+}
+
 export interface OplogWatch {
   readonly stores: Stores;
   readonly fence: MemberFence;
-  /** `minOplogWindow`, in milliseconds. */
-  readonly leastMs: number;
+  readonly watched: Watched;
+}
+
+/** What the list of an initial sync gives to warn of. @param held by the backup @param wanted by the configuration */
+export function judgeExclude(held: readonly string[], wanted: readonly string[]): Judgement {
+  const judged = [errorKind('ExcludeChanged').code];
+  if (isSameFilter(held, wanted)) return { judged, found: [] };
+  const message = `the backup leaves out ${listed(held)}, as its initial sync did; the configuration says ${listed(wanted)}`;
+  return { judged, found: [new LifeboatError('ExcludeChanged', message)] };
+}
+
+function listed(patterns: readonly string[]): string {
+  return patterns.length === 0 ? 'nothing' : patterns.join(', ');
 }
 
 /** What an oplog gives to warn of. @param stored the newest optime that is stored */
@@ -50,14 +71,21 @@ export function judgeOplog(host: string, extent: OplogExtent, stored: Optime, le
  * @throws LifeboatError `FenceLost`, `StoreUnavailable`; the driver's errors
  */
 export async function noteOplog(
-  { stores, fence, leastMs }: OplogWatch,
+  { stores, fence, watched }: OplogWatch,
   { host, client }: PinnedMember,
   stored: Optime,
   signal: AbortSignal,
 ): Promise<readonly StoredProblem[] | undefined> {
   const extent = await readOplogExtent(client, signal);
   if (!extent) return undefined;
-  return writeJudgement(stores, fence, judgeOplog(host, extent, stored, leastMs), {
+  const { sync } = await readMember(stores, fence);
+  const ofOplog = judgeOplog(host, extent, stored, watched.minOplogWindowMs);
+  const ofExclude = judgeExclude(sync ? (sync.exclude ?? []) : watched.exclude, watched.exclude);
+  const judgement = {
+    judged: [...ofOplog.judged, ...ofExclude.judged],
+    found: [...ofOplog.found, ...ofExclude.found],
+  };
+  return writeJudgement(stores, fence, judgement, {
     oplog: {
       host,
       oldest: toTimestamp(extent.oldest),

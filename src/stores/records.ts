@@ -138,6 +138,10 @@ export interface SyncPlan {
    * `validated`: it was found, or made, equal to the source; the slices are no longer needed.
    */
   readonly stage: 'list' | 'copy' | 'build' | 'built' | 'validated';
+  /** Whether a transaction was open, or prepared, when the optimes were chosen; absent in plans of older versions. */
+  readonly openTransaction?: boolean;
+  /** What is left out (`exclude` of the deployment), until the next initial sync; absent where no version could do that. */
+  readonly exclude?: readonly string[];
   /** Host of the member that is copied from. On another one, collections under way begin anew. */
   readonly readFrom: string;
   readonly startedAt: Date;
@@ -238,6 +242,8 @@ export interface ManifestRecord {
   readonly newStoredBytes: number;
   readonly reusedBlocks: number;
   readonly mongodVersion: string;
+  /** What its initial sync, and every entry since, has left out; absent where no version could do that. */
+  readonly exclude?: readonly string[];
   /** Absent of a snapshot that a version took which compared nothing. */
   readonly verification?: StoredVerification;
 }

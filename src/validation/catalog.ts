@@ -12,6 +12,7 @@ import { VERSION_NS } from '../head/load.ts';
 import { toTimestamp } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Optime } from '../shared/optime.ts';
+import { EVERYTHING } from '../source/filter.ts';
 import { namespaceRule } from '../source/namespaces.ts';
 import type { Listing } from '../source/listing.ts';
 import type { FindingKind } from '../stores/records.ts';
@@ -104,7 +105,7 @@ export async function headCatalog(head: OpenHead, options: { readonly indexes: b
     for (const entry of await headDocuments(head, db, { listCollections: 1 }, what)) {
       const definition = readEntry(db, entry);
       if (definition.uuid === undefined) found.push(definition);
-      else if (namespaceRule(db, definition.name) !== 'skip') {
+      else if (namespaceRule(db, definition.name, EVERYTHING) !== 'skip') {
         const specs = options.indexes
           ? await headDocuments(
               head,

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { MongoClient } from 'mongodb';
 import type { Position } from '../shared/optime.ts';
+import type { NamespaceFilter } from '../source/filter.ts';
 import { listSource } from '../source/listing.ts';
 import type { StoredFinding, StoredOmission } from '../stores/records.ts';
 import {
@@ -20,6 +21,15 @@ const PAUSE_MS = 1_000;
 const MOST_NAMES = 100;
 const CHANGED_SINCE = 'its definition has changed since the optime of the snapshot';
 
+/** The definitions of a head that stands still. */
+export interface HeadDefinitions {
+  /** With its indexes. */
+  readonly mine: readonly Definition[];
+  /** What it leaves out. */
+  readonly filter: NamespaceFilter;
+  readonly at: Position;
+}
+
 export interface ComparedDefinitions {
   readonly different: readonly StoredFinding[];
   readonly notCompared: readonly StoredOmission[];
@@ -33,20 +43,16 @@ export interface CatalogLook {
 
 /**
  * Looks once at the catalog of a source, which no server can be asked for as it was.
- * @param mine that of the head, which stands at `at`; the member that is read holds everything up to there
+ * @param mine that of the head, which stands at `at` and leaves out what `filter` says; the member that is read holds everything up to there
  * @param among keys of what may differ at all; everything may when left out
  * @throws the driver's errors
  */
 export async function lookAtCatalog(
   client: MongoClient,
-  {
-    at,
-    mine,
-    among,
-  }: { readonly at: Position; readonly mine: readonly Definition[]; readonly among?: ReadonlySet<string> | undefined },
+  { at, mine, filter, among }: HeadDefinitions & { readonly among?: ReadonlySet<string> | undefined },
   signal: AbortSignal,
 ): Promise<CatalogLook> {
-  const theirs = sourceCatalog(await listSource(client, signal));
+  const theirs = sourceCatalog(await listSource(client, filter, signal));
   const differences = compareCatalogs(theirs, mine).filter(({ key }) => among?.has(key) ?? true);
   if (differences.length === 0) return { differences, unexplained: [] };
   const changed = await changedSince(client, at.ts, signal);
@@ -56,19 +62,17 @@ export async function lookAtCatalog(
 /**
  * Compares names, UUIDs, options, indexes and views. What an entry after `at` may have changed on the source cannot be
  * compared.
- * @param mine the catalog of the head, with its indexes
- * @param at where the head stands; the member that is read holds everything up to there
+ * @param reader of a member that holds everything up to where the head stands
  * @throws the driver's errors
  */
 export async function compareDefinitions(
-  mine: readonly Definition[],
+  { mine, filter, at }: HeadDefinitions,
   reader: SourceReader,
-  at: Position,
   signal: AbortSignal,
 ): Promise<ComparedDefinitions> {
   let suspected: readonly CatalogDifference[] | undefined;
   for (let look = 1; ; look += 1) {
-    const { differences, unexplained } = await lookAtCatalog(reader.member.client, { at, mine }, signal);
+    const { differences, unexplained } = await lookAtCatalog(reader.member.client, { at, mine, filter }, signal);
     const certain = unexplained.filter((one) => suspected?.some((other) => isSameDifference(one, other)) ?? true);
     if (certain.length === 0 || look === LOOKS) {
       const explained = differences.filter((one) => !unexplained.includes(one));

@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MongoClient, ObjectId } from 'mongodb';
 import { pino } from 'pino';
 import { findBinary } from '../../src/embedded/binaries.ts';
+import { reached } from '../../src/head/state.ts';
 import { beginSeed, endSeed, headDirectory, takeDirectory } from '../../src/head/directory.ts';
 import { HeadOwner, type HeadOptions } from '../../src/head/owner.ts';
 import { fromStoredPosition, fromTimestamp } from '../../src/mongo/positions.ts';
@@ -18,7 +19,7 @@ import { Arrivals } from '../../src/stores/arrivals.ts';
 import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
 import { isLifeboatError } from '../../src/shared/errors.ts';
 import type { HeadPosition, SnapshotSummary } from '../../src/shared/messages.ts';
-import { samePosition, type Position } from '../../src/shared/optime.ts';
+import type { Position } from '../../src/shared/optime.ts';
 import { openSource, type Source } from '../../src/source/connect.ts';
 import type { ReadLimit } from '../../src/source/read-pace.ts';
 import { applyEntries } from '../../src/steps/apply-entries.ts';
@@ -69,6 +70,8 @@ export interface DataPathOptions {
   readonly rangeDocuments?: number;
   /** How fast documents of the source are read. */
   readonly readLimit?: ReadLimit;
+  /** What is left out. */
+  readonly exclude?: readonly string[];
   /** Holds the stores; one of its own, which goes with it, when left out. */
   readonly storeSet?: TestReplicaSet;
 }
@@ -165,7 +168,15 @@ export class DataPath implements AsyncDisposable {
   /** Ends the head and opens it anew, as a worker does that was restarted; what it knew of open transactions is gone. */
   async restartHead(): Promise<void> {
     await this.#head.close();
-    this.#head = await HeadOwner.open(this.#headOptions);
+    for (;;) {
+      try {
+        this.#head = await HeadOwner.open(this.#headOptions);
+        return;
+      } catch (error) {
+        // Killed while it was opened.
+        if (!passes(error)) throw error;
+      }
+    }
   }
 
   /** The directory of the head is lost; a head is made from the newest snapshot. */
@@ -198,15 +209,16 @@ export class DataPath implements AsyncDisposable {
   async initialSync(at?: (moment: SyncMoment) => Promise<unknown>): Promise<void> {
     const { stores, fence, head } = this;
     const source = this.#source;
+    const { exclude = [] } = this.#options;
     if (at) {
       await this.#until(
-        (ctx) => planSync(ctx, { stores, source, fence }),
+        (ctx) => planSync(ctx, { stores, source, fence, exclude }),
         () => true,
       );
       await at('planned');
     }
     await this.#until(
-      (ctx) => beginSync(ctx, { stores, source, fence }),
+      (ctx) => beginSync(ctx, { stores, source, fence, exclude }),
       () => true,
     );
     this.#tailing = this.#tail();
@@ -293,7 +305,7 @@ export class DataPath implements AsyncDisposable {
     const { stores, fence } = this;
     const { member, source } = await readMember(stores, fence);
     const parts = { stores, fence, head, deployment: DEPLOYMENT, member, source, daemon: 'here' };
-    const { ts } = await this.applyUntil(await this.newest()).then(({ appliedThrough }) => appliedThrough);
+    const { ts } = await this.#applyConsistent(await this.newest());
     return takeSnapshot(this.#context(signal), { ...parts, verification: this.verification(options) }, { minimum: ts });
   }
 
@@ -331,7 +343,8 @@ export class DataPath implements AsyncDisposable {
 
   async #applyBeside(signal: AbortSignal): Promise<void> {
     const { stores, fence, head } = this;
-    const parts = { stores, fence, head, arrivals: this.#arrivals, windowMs: WINDOW_MS };
+    const source = (): Promise<Source> => Promise.resolve(this.#source);
+    const parts = { stores, fence, head, source, arrivals: this.#arrivals, windowMs: WINDOW_MS };
     const context = { signal: AbortSignal.any([signal, this.#closing.signal]), report: () => undefined };
     while (!context.signal.aborted) {
       try {
@@ -346,20 +359,33 @@ export class DataPath implements AsyncDisposable {
     }
   }
 
-  /** Applies entries up to and including the one at `until`, and no further. */
+  /**
+   * Applies entries up to and including the one at `until`, and no further, unless an initial sync is only consistent
+   * behind it.
+   */
   async applyUntil(until: Position): Promise<HeadPosition> {
     const parts = {
       stores: this.stores,
       fence: this.fence,
       head: this.head,
+      source: (): Promise<Source> => Promise.resolve(this.#source),
       arrivals: this.#arrivals,
       windowMs: WINDOW_MS,
     };
     const { position } = await this.#until(
       (ctx) => applyEntries(ctx, parts, { maxMs: 2_000, until }),
-      (result) => samePosition(result.position.appliedThrough, until),
+      ({ position: { appliedThrough }, caughtUp }) => caughtUp && reached(appliedThrough, until),
     );
     return position;
+  }
+
+  /** As applyUntil, or further: what an entry has brought into the backup is of a time behind it. */
+  async #applyConsistent(until: Position): Promise<Position> {
+    for (let at = until; ;) {
+      const { inconsistentUntil } = await this.applyUntil(at);
+      if (!inconsistentUntil) return at;
+      at = inconsistentUntil;
+    }
   }
 
   /** The newest entry of the source. */
@@ -370,13 +396,13 @@ export class DataPath implements AsyncDisposable {
 
   /** Brings the head to `at`, the newest entry when left out, and compares it with the source as it was there, undisturbed. */
   async prove(at?: Position): Promise<EqualityReport> {
-    const position = at ?? (await this.newest());
     this.#isCalm = true;
     try {
-      await this.applyUntil(position);
+      const position = await this.#applyConsistent(at ?? (await this.newest()));
       await using copy = await MongoClient.connect(await this.#headUri());
       const source = { client: this.#source.client, at: position.ts };
-      return await proveEqual({ source, copy: { client: copy }, ids: 5 });
+      const { exclude = [] } = this.#options;
+      return await proveEqual({ source, copy: { client: copy }, exclude, ids: 5 });
     } finally {
       this.#isCalm = false;
     }

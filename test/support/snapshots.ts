@@ -95,6 +95,8 @@ export async function lockMongod(held: {
     position: { appliedThrough: { ts, term: 1 }, oplogFrom: { ts, term: 1 }, inconsistentUntil: null },
     wallTime: new Date(second * 1000),
     mongodVersion: String((await admin.command({ buildInfo: 1 }))['version']),
+    undecided: false,
+    exclude: [],
     files: () => filesOf(dbpath),
     stillHeld: () => Promise.resolve(!released && held.isAlive()),
     read: () => Promise.reject(new Error('a mongod that is no head')),

@@ -64,17 +64,18 @@ export async function showSnapshots(context: CliContext, name: string | undefine
 export async function showSnapshot(context: CliContext, id: string): Promise<Outcome> {
   const found = await withStores(context, (stores) => findWithFindings(stores, id));
   if (!found) throw unknownSnapshot(id);
-  const { summary, findings: stored } = found;
+  const { summary, exclude, findings: stored } = found;
   const findings = { different: stored.different.map(findingOf), notCompared: stored.notCompared };
   const text = [
     snapshotText(summary),
+    ...section('Left out', exclude),
     ...section('Different', findings.different.map(findingText)),
     ...section('Not compared', [
       ...findings.notCompared.map(({ namespace, reason }) => `${namespace}: ${reason}`),
       ...moreThan(findings.notCompared.length, summary.verification.omissions),
     ]),
   ].join('\n');
-  return { result: { ...summary, findings }, text };
+  return { result: { ...summary, exclude, findings }, text };
 }
 
 function moreThan(told: number, all: number): string[] {

@@ -1,0 +1,193 @@
+/**
+ * Reading a collection that an entry renames into the backup: it was left out until then (`exclude`), so no entry tells
+ * what it holds.
+ *
+ * It is read as an initial sync would read it, as it is by now, which is of the future for the head. The head is
+ * inconsistent until the optime at which the reading ended; that it is at all is noted before anything is changed.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { Binary } from 'mongodb';
+import { namespaceOf } from '../head/catalog.ts';
+import type { IncomingCollection } from '../head/ddl.ts';
+import { loadDocuments, makeCollections, remakeCollection, type CollectionToMake } from '../head/load.ts';
+import { refuseOddIndexes } from '../head/odd-indexes.ts';
+import type { OpenHead } from '../head/open-head.ts';
+import { succeeded } from '../head/socket.ts';
+import { later } from '../head/state.ts';
+import { castDriverError } from '../mongo/errors.ts';
+import { toTimestamp } from '../mongo/positions.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import { Meter } from '../shared/meter.ts';
+import { formatOptime, type Position } from '../shared/optime.ts';
+import { CollectionReader } from '../source/collection-reader.ts';
+import type { PinnedMember, Source } from '../source/connect.ts';
+import { readFailure } from '../source/failures.ts';
+import { listCollection, type ListedCollection } from '../source/listing.ts';
+import { confirmPosition, lastWrite } from '../source/positions.ts';
+import type { StepContext } from './context.ts';
+
+/** Bytes of documents that are asked for at a time. */
+const PIECE_BYTES = 8_000_000;
+/** How often in a row a reading may fail, and the pause before it is tried again, in milliseconds. */
+const FAILURES = 6;
+const PAUSE_MS = 500;
+
+/**
+ * Brings onto the head what there is of a collection, under the name that the entry gives it. Inside a turn of the head,
+ * which stands right before that entry. Cut short at any moment it begins anew.
+ * @throws LifeboatError `IndexFormRefused`; `SourceUnavailable`, `SourceNotReady`, `HeadLost`, `HeadStrained`, `DiskFull`
+ *   (retryable)
+ */
+export async function fetchIncoming(
+  ctx: StepContext,
+  head: OpenHead,
+  source: Source,
+  incoming: IncomingCollection,
+): Promise<void> {
+  const { uuid, db, name } = incoming;
+  const what = `reading ${db}.${name}, which was renamed into the backup`;
+  const member = await source.pinned();
+  try {
+    // Of a past that the member has not come to yet it could tell nothing.
+    await confirmPosition(member.client, incoming.at, ctx.signal);
+    await head.save({ ...head.record, incoming: { uuid, until: null } }, { journaled: true });
+    await dropReplaced(head, incoming);
+    const fetch = new Fetch(ctx, head, source, member, incoming);
+    const seen = await fetch.run();
+    const until = later(seen, await source.majorityPosition());
+    await head.save({ ...head.record, incoming: { uuid, until } }, { journaled: true });
+    ctx.logger.info(
+      { namespace: `${db}.${name}`, bytes: fetch.bytes, until: until && formatOptime(until.ts) },
+      'read a collection that was renamed into the backup',
+    );
+  } catch (error) {
+    ctx.signal.throwIfAborted();
+    throw castDriverError(error, 'source', what);
+  } finally {
+    await member.close();
+  }
+}
+
+/** What had the name is gone with the entry. It would only be moved out of the way. */
+async function dropReplaced(head: OpenHead, { replaced }: IncomingCollection): Promise<void> {
+  const known = replaced === undefined ? undefined : head.catalog.get(replaced);
+  if (!known) return;
+  succeeded(await head.socket.command(known.db, { drop: known.name }), `dropping ${namespaceOf(known)}`);
+  head.catalog.delete(known.uuid);
+  await head.deferred.removeCollection(known.uuid);
+}
+
+class Fetch {
+  readonly #ctx: StepContext;
+  readonly #head: OpenHead;
+  readonly #source: Source;
+  readonly #member: PinnedMember;
+  readonly #incoming: IncomingCollection;
+  readonly #meter = new Meter('fetch', 'bytes', null);
+  #failures = 0;
+
+  constructor(ctx: StepContext, head: OpenHead, source: Source, member: PinnedMember, incoming: IncomingCollection) {
+    this.#ctx = ctx;
+    this.#head = head;
+    this.#source = source;
+    this.#member = member;
+    this.#incoming = incoming;
+  }
+
+  get bytes(): number {
+    return this.#meter.now().done;
+  }
+
+  /** The newest entry that the listing may have seen, when everything is on the head. */
+  async run(): Promise<Position> {
+    for (;;) {
+      const { seen, listed } = await this.#list();
+      const collection = listed && this.#toMake(listed);
+      await this.#takeOff(collection);
+      if (!collection) return seen;
+      await refuseOddIndexes(this.#head, [collection]);
+      await makeCollections(this.#head, [collection]);
+      // Dropped meanwhile, or a place in it is gone: from the begin, if there still is one.
+      if (await this.#read(seen)) return seen;
+    }
+  }
+
+  /**
+   * What the source has of it, unless that is left out again, and the entry that this is of at most: a listing that no
+   * rollback can make untrue.
+   */
+  async #list(): Promise<{ readonly seen: Position; readonly listed: ListedCollection | undefined }> {
+    const { client } = this.#member;
+    const { signal } = this.#ctx;
+    const { db } = this.#incoming;
+    for (let tries = 0; tries < FAILURES; tries += 1) {
+      const listed = await listCollection(client, db, this.#uuid(), this.#head.filter, signal);
+      const { last: seen } = await lastWrite(client, signal);
+      if (await confirmPosition(client, seen, signal)) return { seen, listed };
+    }
+    throw new LifeboatError('SourceNotReady', 'the source rolled back again and again while it was listed');
+  }
+
+  #uuid(): Binary {
+    return new Binary(Buffer.from(this.#incoming.uuid, 'hex'), Binary.SUBTYPE_UUID);
+  }
+
+  #toMake({ options, indexes }: ListedCollection): CollectionToMake {
+    const { uuid, db, name } = this.#incoming;
+    return {
+      ...{ uuid, db, name },
+      options: Buffer.from(options.buffer),
+      indexes: indexes.map(({ buffer }) => Buffer.from(buffer)),
+    };
+  }
+
+  /** Of an attempt that was cut short. */
+  async #takeOff(collection: CollectionToMake | undefined): Promise<void> {
+    const { uuid } = this.#incoming;
+    const known = this.#head.catalog.get(uuid);
+    if (!known) return;
+    await this.#head.deferred.removeCollection(uuid);
+    if (collection) await remakeCollection(this.#head, collection);
+    else await dropReplaced(this.#head, { ...this.#incoming, replaced: uuid });
+  }
+
+  /** False when it has to be listed again. */
+  async #read(seen: Position): Promise<boolean> {
+    const { signal } = this.#ctx;
+    let after: Buffer | null = null;
+    for (;;) {
+      try {
+        const { client } = this.#member;
+        await using reader: CollectionReader = await CollectionReader.open({
+          ...{ client, db: this.#incoming.db, uuid: this.#uuid(), after, signal },
+          afterClusterTime: toTimestamp(seen.ts),
+          pieceBytes: PIECE_BYTES,
+          pace: this.#source.pace,
+        });
+        while (!reader.ended) {
+          const { runs, bytes, token } = await reader.next();
+          for (const run of runs) await this.#load(run);
+          after = token;
+          this.#failures = 0;
+          this.#ctx.report(this.#meter.add(bytes));
+        }
+        return true;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (error instanceof LifeboatError) throw error;
+        const failure = readFailure(error);
+        this.#failures += 1;
+        if (this.#failures >= FAILURES || failure === 'fatal' || failure === 'member-lost') throw error;
+        if (failure !== 'cursor-lost') return false;
+        await delay(PAUSE_MS, undefined, { signal });
+      }
+    }
+  }
+
+  async #load(documents: Buffer): Promise<void> {
+    const head = this.#head;
+    const target = head.catalog.get(this.#incoming.uuid);
+    if (!target) throw new LifeboatError('Internal', `${this.#incoming.name} is not on the head of ${head.label}`);
+    await loadDocuments({ head, socket: head.socket }, target, documents);
+  }
+}
