@@ -187,6 +187,12 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
     /admin, config and local belong to every backup/,
   ],
   [
+    'the collection behind a time-series one',
+    'deployments: { a: { uri: mongodb://h, exclude: ["a.system.buckets.b"] } }',
+    '1:49',
+    /without system\.buckets/,
+  ],
+  [
     'a text for a list',
     'deployments: { a: { uri: mongodb://h, exclude: "logs.*" } }',
     '1:48',

@@ -21,9 +21,18 @@ test('only what means something on another set is copied', () => {
 });
 
 test('what a pattern names is left out, and nothing beside it', () => {
-  const filter = namespaceFilter(['logs.*', 'shop.tmp_*', 'shop.a.b', '*.cache', 'shop.weather', 'x.(y)+']);
-  const out = ['logs.a', 'logs.system.views', 'logs.system.buckets.w', 'logs.system.js', 'shop.tmp_', 'shop.tmp_a.b', 'shop.a.b', 'any.cache', 'shop.system.buckets.weather', 'shop.weather', 'x.(y)+']; // prettier-ignore
-  const kept = ['log.s', 'logs2.a', 'shop.tmp', 'shop.a', 'shop.a.b.c', 'shop.axb', 'shop.system.views', 'shop.cached', 'admin.cache', 'config.cache', 'shop.weather2', 'x.yy']; // prettier-ignore
+  const filter = namespaceFilter([
+    'logs.*',
+    'shop.tmp_*',
+    'shop.a.b',
+    '*.cache',
+    'shop.weather',
+    'x.(y)+',
+    'y.**',
+    'z.tmp*',
+  ]);
+  const out = ['logs.a', 'logs.system.views', 'logs.system.buckets.w', 'logs.system.js', 'shop.tmp_', 'shop.tmp_a.b', 'shop.a.b', 'any.cache', 'shop.system.buckets.weather', 'shop.weather', 'x.(y)+', 'y.system.views', 'y.tmp.agg_out.1', 'z.tmp', 'z.tmp5']; // prettier-ignore
+  const kept = ['log.s', 'logs2.a', 'shop.tmp', 'shop.a', 'shop.a.b.c', 'shop.axb', 'shop.system.views', 'shop.cached', 'admin.cache', 'config.cache', 'shop.weather2', 'x.yy', 'z.tmp.agg_out.1', 'z.tmpAb0de.renameCollection', 'z.tmpAb0de.convertToCapped.z']; // prettier-ignore
   const leavesOut = (ns: string): boolean => {
     const { db, collection } = splitNamespace(ns);
     return filter.leavesOut(db, collection);

@@ -231,7 +231,7 @@ const rate = typed(z.number({ error: RATE_ERROR }), 'number of MiB a second, wit
   .max(MAX_READ_MIBPS, RATE_ERROR);
 
 const EXCLUDE_ERROR =
-  'must be DATABASE.COLLECTION, with "*" for any run of characters, such as "logs.*"; admin, config and local belong to every backup';
+  'must be DATABASE.COLLECTION, with "*" for any run of characters, such as "logs.*"; admin, config and local belong to every backup, and a time-series collection is named as it is, without system.buckets';
 const MOST_PATTERNS = 100;
 
 const deployment = section({

@@ -524,9 +524,17 @@ export class Applier {
   /** Adds what stores the bytes of `op` to operations that are applied one after the other; `send` applies those before. */
   async #addExactly(batch: OpBatch, op: BatchOp, send: () => Promise<void>): Promise<void> {
     const head = this.#head;
-    for (const entry of await exactly({ head, socket: head.socket }, op.target, op.entry)) {
-      if (!batch.fits(1, bytesOf(entry))) await send();
-      batch.add({ ...op, entry });
+    const { entry, target, at } = op;
+    // It is asked what is there: everything before it has to be.
+    const asks = entry.op === 'i' && isCapped(target) && !isStoredAsGiven(entry.buffer, entry.oStart);
+    if (asks) await send();
+    const operations = await exactly({ head, socket: head.socket }, target, entry);
+    if (operations.length === 0 && !this.#tolerant && !head.record.awaitsValidation) {
+      await head.diverged(positionOf(at), `an operation "i" on ${entry.ns}: the document is there already`);
+    }
+    for (const one of operations) {
+      if (!batch.fits(1, bytesOf(one))) await send();
+      batch.add({ ...op, entry: one });
     }
   }
 

@@ -56,11 +56,17 @@ export async function refuseOddIndexes(head: OpenHead, collections: readonly Col
       tried = true;
       if (reply.ok) continue;
       refuseUnlessOfTheData(reply, what);
+      await dropScratch(head);
       throw new LifeboatError('IndexFormRefused', `${what}: a server answers ${reply.code} ${reply.codeName}`);
     }
     if (!tried) continue;
     // The next collection may have an index of that name.
-    succeeded(await head.socket.command(scratch, { dropDatabase: 1 }), 'removing what was tried out');
+    await dropScratch(head);
     tried = false;
   }
+}
+
+/** Removes what was tried out, by this attempt or one that was cut short. */
+export async function dropScratch(head: OpenHead): Promise<void> {
+  succeeded(await head.socket.command(scratchDatabase(head), { dropDatabase: 1 }), 'removing what was tried out');
 }

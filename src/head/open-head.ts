@@ -1,7 +1,7 @@
 /** A head whose mongod runs: its connection and what is known of its contents. Lives as long as the connection. */
 import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
-import { isSameFilter, namespaceFilter, type NamespaceFilter } from '../source/filter.ts';
+import { namespaceFilter, type NamespaceFilter } from '../source/filter.ts';
 import { HeadCatalog } from './catalog.ts';
 import { DeferredIndexes } from './indexes.ts';
 import { refuseTrouble } from './replies.ts';
@@ -53,7 +53,8 @@ export class OpenHead {
   /** What belongs to no backup of this deployment. */
   get filter(): NamespaceFilter {
     const { exclude } = this.#record;
-    if (!this.#filter || !isSameFilter(this.#filter.patterns, exclude)) this.#filter = namespaceFilter(exclude);
+    // Each record is made of the one before: its list is the very same.
+    if (this.#filter?.patterns !== exclude) this.#filter = namespaceFilter(exclude);
     return this.#filter;
   }
 

@@ -49,6 +49,8 @@ export interface HeadState {
   readonly stage: HeadStage;
   /** Null until the head is loaded. */
   readonly position: HeadPosition | null;
+  /** It is not equal to its source where it stands (see isTolerant). */
+  readonly tolerant: boolean;
 }
 
 /** `build`: loading slices; `apply`: applying entries and finishing the initial sync; `validate`: comparing and repairing. */
@@ -115,7 +117,7 @@ export class HeadOwner implements AsyncDisposable {
   /** Where the head stands after the last turn. */
   state(): HeadState {
     const { stage, position } = this.#record;
-    return { stage, position };
+    return { stage, position, tolerant: isTolerant(this.#record) };
   }
 
   /** Whether its mongod answers; one that ended is started anew by the next turn. */

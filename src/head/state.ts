@@ -10,7 +10,7 @@ import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { compareOptimes, formatOptime, samePosition, type Position } from '../shared/optime.ts';
-import type { StoredPosition } from '../stores/records.ts';
+import type { ReadFrom, StoredPosition } from '../stores/records.ts';
 import { writeLocal } from './local.ts';
 import { replyValues, succeeded, type HeadSocket } from './socket.ts';
 import type { HeadIdentity, HeadStage } from './types.ts';
@@ -55,6 +55,44 @@ export interface Incoming {
   readonly uuid: string;
   /** The head is inconsistent until there once it is applied; null until all of it is read. */
   readonly until: Position | null;
+  /** How far it is read; null before the first piece, and when all of it is. */
+  readonly read: ReadSoFar | null;
+}
+
+/** A place of a collection that can be gone on from. */
+export interface ReadSoFar {
+  /** Which copy of the data the token means something to (src/source/copy-identity.ts). */
+  readonly from: ReadFrom;
+  /** Raw resume token. */
+  readonly token: Buffer;
+  /** The options and indexes that the collection has on the head are as of then, at most. */
+  readonly seen: Position;
+}
+
+interface StoredIncoming {
+  readonly uuid: Binary;
+  readonly until: StoredPosition | null;
+  readonly read: { readonly from: ReadFrom; readonly token: Binary; readonly seen: StoredPosition } | null;
+}
+
+function storedIncoming({ uuid, until, read }: Incoming): StoredIncoming {
+  return {
+    uuid: uuidBinary(uuid),
+    until: until && toStoredPosition(until),
+    read: read && { from: read.from, token: new Binary(read.token), seen: toStoredPosition(read.seen) },
+  };
+}
+
+function incomingFrom({ uuid, until, read }: StoredIncoming): Incoming {
+  return {
+    uuid: Buffer.from(uuid.buffer).toString('hex'),
+    until: until && fromStoredPosition(until),
+    read: read && {
+      from: read.from,
+      token: Buffer.from(read.token.buffer),
+      seen: fromStoredPosition(read.seen),
+    },
+  };
 }
 
 /** The record as it is stored. */
@@ -72,7 +110,7 @@ export interface StoredHeadRecord {
   /** These are absent of a head that an older version made. */
   readonly undecided?: boolean;
   readonly exclude?: readonly string[];
-  readonly incoming?: { readonly uuid: Binary; readonly until: StoredPosition | null } | null;
+  readonly incoming?: StoredIncoming | null;
 }
 
 export function toStored(record: HeadRecord): StoredHeadRecord {
@@ -91,7 +129,7 @@ export function toStored(record: HeadRecord): StoredHeadRecord {
     awaitsValidation,
     undecided,
     exclude,
-    incoming: incoming && { uuid: uuidBinary(incoming.uuid), until: stored(incoming.until) },
+    incoming: incoming && storedIncoming(incoming),
   };
 }
 
@@ -118,10 +156,7 @@ function fromStored(stored: StoredHeadRecord): HeadRecord {
     awaitsValidation,
     undecided,
     exclude,
-    incoming: incoming && {
-      uuid: Buffer.from(incoming.uuid.buffer).toString('hex'),
-      until: incoming.until && fromStoredPosition(incoming.until),
-    },
+    incoming: incoming && incomingFrom(incoming),
   };
 }
 

@@ -31,6 +31,9 @@ export function holdsComparedDocuments({ db, name }: Namespace): boolean {
   return name !== 'system.views' && !(db === 'config' && name === 'system.preimages');
 }
 
+/** What a server calls a collection until it gets its name. */
+const PASSING = /^tmp(\.agg_out|\.mr|\w{5})\./;
+
 /**
  * Whether a copy was to be without a namespace: `exclude` of its deployment, `DATABASE.COLLECTION` with `*` for anything. A
  * collection of buckets goes as the time-series collection of that name does; the views' own as all of its database.
@@ -40,7 +43,7 @@ function isLeftOut(exclude: readonly string[], { db, name }: Namespace): boolean
   const shown = name.replace(/^system\.buckets\./, '');
   return exclude.some((pattern) => {
     const whole = pattern.endsWith('.*') && pattern.indexOf('.') === pattern.length - 2;
-    if (shown.startsWith('system.') && !whole) return false;
+    if ((shown.startsWith('system.') || PASSING.test(shown)) && !whole) return false;
     // No name of a database has a dot, so the first one of a pattern is the first one of a namespace.
     const [ofDb, ofName] = splitAt(pattern, pattern.indexOf('.'));
     return matches(ofDb, db) && matches(ofName, shown);

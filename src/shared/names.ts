@@ -45,5 +45,5 @@ export function memberKey(deployment: string, member: string): string {
   return `${deployment}/${member}`;
 }
 
-/** A pattern of namespaces that a backup leaves out: `DATABASE.COLLECTION`, but none of the server's own databases. */
-export const EXCLUDE_PATTERN = /^(?!(?:admin|config|local)\.)[^\s."$/\\]+\.[^\0$]+$/;
+/** A pattern of namespaces that a backup leaves out: `DATABASE.COLLECTION`, but none of the server's own databases and collections. */
+export const EXCLUDE_PATTERN = /^(?!(?:admin|config|local)\.)[^\s."$/\\]+\.(?!system\.)[^\0$]+$/;

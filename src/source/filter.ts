@@ -9,6 +9,12 @@ const ALWAYS_IN = new Set(['admin', 'config', 'local']);
 
 const BUCKETS = 'system.buckets.';
 
+/**
+ * What a server calls a collection for a while: that of an aggregation's `$out` or a map-reduce, of a rename to another
+ * database or of `convertToCapped`. It is renamed to what it is meant to be, and counts by that name.
+ */
+const TEMPORARY = /^tmp(\.agg_out\.|\.mr\.|[A-Za-z0-9]{5}\.)/;
+
 export interface NamespaceFilter {
   readonly patterns: readonly string[];
   /**
@@ -25,15 +31,28 @@ interface Pattern {
   readonly isWhole: boolean;
 }
 
+/** Names that are remembered with the answer: entries ask for the same ones again and again. */
+const MOST_REMEMBERED = 10_000;
+
 export function namespaceFilter(patterns: readonly string[]): NamespaceFilter {
   const parsed = patterns.map(parse);
+  const known = new Map<string, boolean>();
+  const isLeftOut = (db: string, name: string): boolean => {
+    const shown = name.startsWith(BUCKETS) ? name.slice(BUCKETS.length) : name;
+    const isOfServer = TEMPORARY.test(shown) || (name.startsWith('system.') && shown === name);
+    return parsed.some((one) => one.db.test(db) && (one.isWhole || (!isOfServer && one.name.test(shown))));
+  };
   return {
     patterns,
     leavesOut: (db, name) => {
       if (parsed.length === 0 || ALWAYS_IN.has(db)) return false;
-      const shown = name.startsWith(BUCKETS) ? name.slice(BUCKETS.length) : name;
-      const isOfServer = name.startsWith('system.') && shown === name;
-      return parsed.some((one) => one.db.test(db) && (one.isWhole || (!isOfServer && one.name.test(shown))));
+      const namespace = `${db}.${name}`;
+      const before = known.get(namespace);
+      if (before !== undefined) return before;
+      if (known.size >= MOST_REMEMBERED) known.clear();
+      const found = isLeftOut(db, name);
+      known.set(namespace, found);
+      return found;
     },
   };
 }
@@ -50,10 +69,10 @@ export function isSameFilter(a: readonly string[], b: readonly string[]): boolea
 function parse(pattern: string): Pattern {
   const dot = pattern.indexOf('.');
   const [db, name] = [pattern.slice(0, dot), pattern.slice(dot + 1)];
-  return { db: glob(db), name: glob(name), isWhole: name === '*' };
+  return { db: glob(db), name: glob(name), isWhole: /^\*+$/.test(name) };
 }
 
 function glob(text: string): RegExp {
-  const parts = text.split('*').map((part) => part.replaceAll(/[\\^$.|?+()[\]{}]/g, '\\$&'));
+  const parts = text.split(/\*+/).map((part) => part.replaceAll(/[\\^$.|?+()[\]{}]/g, '\\$&'));
   return new RegExp(`^${parts.join('.*')}$`, 's');
 }

@@ -10,10 +10,10 @@ import { Binary } from 'mongodb';
 import { namespaceOf } from '../head/catalog.ts';
 import type { IncomingCollection } from '../head/ddl.ts';
 import { loadDocuments, makeCollections, remakeCollection, type CollectionToMake } from '../head/load.ts';
-import { refuseOddIndexes } from '../head/odd-indexes.ts';
+import { dropScratch, refuseOddIndexes } from '../head/odd-indexes.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import { succeeded } from '../head/socket.ts';
-import { later } from '../head/state.ts';
+import type { ReadSoFar } from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { toTimestamp } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
@@ -21,9 +21,11 @@ import { Meter } from '../shared/meter.ts';
 import { formatOptime, type Position } from '../shared/optime.ts';
 import { CollectionReader } from '../source/collection-reader.ts';
 import type { PinnedMember, Source } from '../source/connect.ts';
+import { copyIdentity, readFrom, tokenHolds } from '../source/copy-identity.ts';
 import { readFailure } from '../source/failures.ts';
 import { listCollection, type ListedCollection } from '../source/listing.ts';
-import { confirmPosition, lastWrite } from '../source/positions.ts';
+import { pinPreferred } from '../source/pinning.ts';
+import { confirmPosition, lastWrite, settledPosition } from '../source/positions.ts';
 import type { StepContext } from './context.ts';
 
 /** Bytes of documents that are asked for at a time. */
@@ -34,7 +36,8 @@ const PAUSE_MS = 500;
 
 /**
  * Brings onto the head what there is of a collection, under the name that the entry gives it. Inside a turn of the head,
- * which stands right before that entry. Cut short at any moment it begins anew.
+ * which stands right before that entry. Cut short at any moment it goes on where it was, or begins anew where the member that
+ * was read from is away, or has another copy of the data.
  * @throws LifeboatError `IndexFormRefused`; `SourceUnavailable`, `SourceNotReady`, `HeadLost`, `HeadStrained`, `DiskFull`
  *   (retryable)
  */
@@ -46,18 +49,19 @@ export async function fetchIncoming(
 ): Promise<void> {
   const { uuid, db, name } = incoming;
   const what = `reading ${db}.${name}, which was renamed into the backup`;
-  const member = await source.pinned();
+  const begun = head.record.incoming?.read;
+  const member = begun ? await pinPreferred(source, begun.from.host, ctx.signal) : await source.pinned();
   try {
     // Of a past that the member has not come to yet it could tell nothing.
     await confirmPosition(member.client, incoming.at, ctx.signal);
-    await head.save({ ...head.record, incoming: { uuid, until: null } }, { journaled: true });
-    await dropReplaced(head, incoming);
+    await dropScratch(head);
     const fetch = new Fetch(ctx, head, source, member, incoming);
-    const seen = await fetch.run();
-    const until = later(seen, await source.majorityPosition());
-    await head.save({ ...head.record, incoming: { uuid, until } }, { journaled: true });
+    await fetch.run();
+    // What was read was on a majority, so that this member had it.
+    const until = await settledPosition(member.client, ctx.signal);
+    await head.save({ ...head.record, incoming: { uuid, until, read: null } }, { journaled: true });
     ctx.logger.info(
-      { namespace: `${db}.${name}`, bytes: fetch.bytes, until: until && formatOptime(until.ts) },
+      { namespace: `${db}.${name}`, bytes: fetch.bytes, until: formatOptime(until.ts) },
       'read a collection that was renamed into the backup',
     );
   } catch (error) {
@@ -98,18 +102,33 @@ class Fetch {
     return this.#meter.now().done;
   }
 
-  /** The newest entry that the listing may have seen, when everything is on the head. */
-  async run(): Promise<Position> {
+  async run(): Promise<void> {
+    const begun = this.#head.record.incoming?.read ?? null;
+    if (begun && (await this.#goOn(begun))) return;
     for (;;) {
+      await this.#head.save(
+        { ...this.#head.record, incoming: { uuid: this.#incoming.uuid, until: null, read: null } },
+        { journaled: true },
+      );
+      await dropReplaced(this.#head, this.#incoming);
       const { seen, listed } = await this.#list();
       const collection = listed && this.#toMake(listed);
       await this.#takeOff(collection);
-      if (!collection) return seen;
+      if (!collection) return;
+      await this.#dropView();
       await refuseOddIndexes(this.#head, [collection]);
       await makeCollections(this.#head, [collection]);
       // Dropped meanwhile, or a place in it is gone: from the begin, if there still is one.
-      if (await this.#read(seen)) return seen;
+      if (await this.#read(seen, null)) return;
     }
+  }
+
+  /** Reads on where an attempt was cut short, if the place means the same to the member; false when it has to begin anew. */
+  async #goOn({ from, token, seen }: ReadSoFar): Promise<boolean> {
+    const { host, client } = this.#member;
+    if (!this.#head.catalog.get(this.#incoming.uuid)) return false;
+    if (!tokenHolds(from, host, await copyIdentity(client))) return false;
+    return this.#read(seen, token);
   }
 
   /**
@@ -151,15 +170,27 @@ class Fetch {
     else await dropReplaced(this.#head, { ...this.#incoming, replaced: uuid });
   }
 
-  /** False when it has to be listed again. */
-  async #read(seen: Position): Promise<boolean> {
+  /** One of the future, in whose name no collection could be made; the entry that made it comes again. */
+  async #dropView(): Promise<void> {
+    const { socket, catalog } = this.#head;
+    const { db, name } = this.#incoming;
+    const ns = `${db}.system.views`;
+    if (!catalog.named(ns)) return;
+    const applyOps = [{ op: 'd', ns, o: { _id: `${db}.${name}` } }];
+    succeeded(await socket.command('admin', { applyOps }), `removing a view ${db}.${name} of the future`);
+  }
+
+  /** False when it has to be listed again. @param seen of the listing @param after the place to read on from */
+  async #read(seen: Position, after: Buffer | null): Promise<boolean> {
     const { signal } = this.#ctx;
-    let after: Buffer | null = null;
-    for (;;) {
+    const { client, host } = this.#member;
+    const { uuid, db, at } = this.#incoming;
+    // A document that was there at the rename no entry brings again: it must not change its place.
+    let from = readFrom(host, await copyIdentity(client), at.ts);
+    for (let place = after; ;) {
       try {
-        const { client } = this.#member;
         await using reader: CollectionReader = await CollectionReader.open({
-          ...{ client, db: this.#incoming.db, uuid: this.#uuid(), after, signal },
+          ...{ client, db, uuid: this.#uuid(), after: place, signal },
           afterClusterTime: toTimestamp(seen.ts),
           pieceBytes: PIECE_BYTES,
           pace: this.#source.pace,
@@ -167,9 +198,13 @@ class Fetch {
         while (!reader.ended) {
           const { runs, bytes, token } = await reader.next();
           for (const run of runs) await this.#load(run);
-          after = token;
+          place = token;
           this.#failures = 0;
           this.#ctx.report(this.#meter.add(bytes));
+          if (token === null) continue;
+          const incoming = { uuid, until: null, read: { from, token, seen } };
+          // Behind the documents: a head's journal keeps the order of its writes.
+          await this.#head.save({ ...this.#head.record, incoming }, { journaled: false });
         }
         return true;
       } catch (error) {
@@ -180,6 +215,10 @@ class Fetch {
         if (this.#failures >= FAILURES || failure === 'fatal' || failure === 'member-lost') throw error;
         if (failure !== 'cursor-lost') return false;
         await delay(PAUSE_MS, undefined, { signal });
+        // It may have been restarted, or rolled back.
+        const copy = await copyIdentity(client);
+        if (place !== null && !tokenHolds(from, host, copy)) return false;
+        from = readFrom(host, copy, at.ts);
       }
     }
   }

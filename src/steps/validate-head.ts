@@ -11,12 +11,13 @@ import { overConnections, type HeadConnection } from '../head/connections.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { forgetMissing, readMissing } from '../head/missing.ts';
-import { isInRepair, isTolerant, OPEN_ENDED, positionIn, reached, refuseDiverged } from '../head/state.ts';
+import { isInRepair, isTolerant, later, OPEN_ENDED, positionIn, reached, refuseDiverged } from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
 import { compareOptimes, formatOptime, type Position } from '../shared/optime.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
+import { primaryWrite } from '../source/positions.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import type { StoredDifference, StoredFinding, ValidationCollectionRecord } from '../stores/records.ts';
@@ -238,10 +239,13 @@ class ValidateRun {
 
   async #compareCatalogs(): Promise<void> {
     await this.#comparable();
-    const { at, ...mine } = await this.#turn(async (head): Promise<HeadDefinitions> => {
+    const definitions = await this.#turn(async (head): Promise<HeadDefinitions | undefined> => {
+      if (isTolerant(head.record)) return undefined;
       const { appliedThrough } = positionIn(head.record);
       return { at: appliedThrough, filter: head.filter, mine: await headCatalog(head, { indexes: true }) };
     });
+    if (!definitions) return;
+    const { at, ...mine } = definitions;
     const { client } = this.#reader.member;
     await this.#reader.reach(at, this.#ctx.signal);
     // What was alike in one look was alike then, and has been changed by entries only since.
@@ -508,8 +512,7 @@ class ValidateRun {
         if (at && (!until || compareOptimes(at.ts, until.ts) > 0)) until = at;
       }
     }
-    // Of the newest in any case: an entry in between may have marked the head as well (Incoming).
-    const mark = await this.#reader.newest(until);
+    const mark = await this.#endOfRepair(until);
     await this.#attempt.turn(async (head) => {
       const position = { ...positionIn(head.record), inconsistentUntil: mark };
       await head.save({ ...head.record, position }, { journaled: true });
@@ -521,6 +524,17 @@ class ValidateRun {
     const { round, _id: validation } = this.#log.record;
     this.#ctx.logger.info({ validation, round: round + 1, until: formatOptime(mark.ts) }, 'fetched anew what differed');
     await this.#log.flush({ stage: 'compare', round: round + 1 });
+  }
+
+  /**
+   * Behind all that was fetched, and behind what an entry in between has brought into the backup (Incoming), whose mark the
+   * open one has covered: everything on a majority is on the primary.
+   */
+  async #endOfRepair(until: Position | undefined): Promise<Position> {
+    const { source } = this.#parts;
+    const primary = await primaryWrite(source.client, this.#ctx.signal);
+    if (!primary) throw new LifeboatError('SourceNotReady', `${source.name} has no primary`);
+    return later(await this.#reader.newest(until), primary) ?? primary;
   }
 
   /** The optime of the source that the range is now of; undefined when its collection is gone. */
@@ -563,10 +577,10 @@ class ValidateRun {
     const { mostAgeS } = this.#reader.pace;
     for (;;) {
       const newest = await this.#reader.newest();
-      const { position } = head.state();
+      const { position, tolerant } = head.state();
       if (!position) throw new LifeboatError('HeadInconsistent', `the head of ${this.#parts.fence.key} is not loaded`);
       const age = newest.ts.t - position.appliedThrough.ts.t;
-      if (position.inconsistentUntil === null && age <= mostAgeS) {
+      if (!tolerant && age <= mostAgeS) {
         await this.#reader.reach(position.appliedThrough, this.#signal);
         return;
       }

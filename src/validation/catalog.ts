@@ -9,6 +9,7 @@ import { BsonType, elementName, elements, findElement, stringValue, valueBytes }
 import type { OpenHead } from '../head/open-head.ts';
 import { replyValues, succeeded } from '../head/socket.ts';
 import { VERSION_NS } from '../head/load.ts';
+import { scratchDatabase } from '../head/views.ts';
 import { toTimestamp } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Optime } from '../shared/optime.ts';
@@ -100,8 +101,9 @@ export async function headCatalog(head: OpenHead, options: { readonly indexes: b
   const reply = await head.socket.command('admin', { listDatabases: 1, nameOnly: true });
   const { databases } = replyValues(succeeded(reply, what)) as { databases: { name: string }[] };
   const found: Definition[] = [];
+  const scratch = scratchDatabase(head);
   for (const { name: db } of databases) {
-    if (db === 'local') continue;
+    if (db === 'local' || db === scratch) continue;
     for (const entry of await headDocuments(head, db, { listCollections: 1 }, what)) {
       const definition = readEntry(db, entry);
       if (definition.uuid === undefined) found.push(definition);
