@@ -196,7 +196,8 @@ async function rename(command: Command): Promise<void> {
   const to = findElement(buffer, 'to', oStart);
   if (!known || !to) return;
   const target = stringValue(buffer, to);
-  if (head.filter.leavesOut(db, splitNamespace(target).collection)) return leave(command, known);
+  const named = splitNamespace(target);
+  if (head.filter.leavesOut(named.db, named.collection)) return leave(command, known);
   // Applied again: it has its new name.
   if (namespaceOf(known) === target) return;
   const inTheWay = head.catalog.named(target);

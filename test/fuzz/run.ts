@@ -134,7 +134,7 @@ class Run {
       await this.#inTime(this.#backUp(target, path), signal);
     } catch (error) {
       signal.throwIfAborted();
-      this.#findings.push(textOf(error));
+      this.#findings.push(textOf(error), ...(await whatDiffers(path)));
     } finally {
       if (path) this.disturbed = path.disturbed;
       await path?.[Symbol.asyncDispose]().catch((error: unknown) => this.#findings.push(textOf(error)));
@@ -295,6 +295,14 @@ function disturbanceOf(
   if (cutWithinMs === null) return undefined;
   const random = new Random(seed);
   return { random, withinMs: cutWithinMs, twins, ...(killHeadWithinMs === null ? {} : { killHeadWithinMs }) };
+}
+
+/** What the newest validation found, in namespaces. */
+async function whatDiffers(path: DataPath | undefined): Promise<string[]> {
+  const record = await path?.validation().catch(() => undefined);
+  return (record?.failed ?? []).map(
+    ({ namespace, kind, names }) => `the validation found: ${namespace} ${kind} ${names.join(', ')}`,
+  );
 }
 
 function textOf(error: unknown): string {

@@ -466,10 +466,12 @@ export class DataPath implements AsyncDisposable {
     if (disturb.random.chance(disturb.twins)) {
       this.disturbed.twins++;
       const first = this.#attempt(step, this.#closing.signal).catch(excuse);
+      first.catch(() => undefined);
       await delay(disturb.random.below(disturb.withinMs));
       const second = this.#attempt(step, this.#closing.signal).catch(excuse);
-      await first;
-      return second;
+      // Both may fail of the same; each is looked at.
+      const [, result] = await Promise.all([first, second]);
+      return result;
     }
     const cut = new AbortController();
     const timer = setTimeout(
