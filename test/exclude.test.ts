@@ -168,7 +168,7 @@ test('a head that is killed and a step that is cut while a collection comes in l
   await using path = await DataPath.open({ source: source.uri, exclude: EXCLUDE });
   await path.initialSync();
   await path.validate();
-  path.disturb({ random, withinMs: 300, twins: 0, killHeadWithinMs: 1_500 });
+  path.disturb({ random, withinMs: 300, twins: 0.2, killHeadWithinMs: 1_500 });
   for (let round = 1; round <= 2; round += 1) {
     const shop = source.client.db('shop');
     await fill(shop, `tmp_large_${round}`, 20_000);

@@ -9,7 +9,7 @@ import { removeApplied } from '../oplogstore/removal.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { Meter } from '../shared/meter.ts';
-import type { Position } from '../shared/optime.ts';
+import { samePosition, type Position } from '../shared/optime.ts';
 import { Pace, secondsLeft } from '../shared/pace.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
 import type { Stores } from '../stores/connect.ts';
@@ -175,16 +175,17 @@ class ApplyRun {
     if (reached(this.#position().appliedThrough, end)) return true;
     for await (const { bytes } of readEntries(stores, fence.incarnation, from, this.#signal)) {
       let applied = 0;
+      const until = this.#until;
       const isSame = await this.#attempt.turn(async (head) => {
         // Another one, after a failed repair of the validation, knows of no open transaction yet.
         if (this.#attempt.applier(head) !== applier) return false;
         const before = applier.entries;
         // Not when this slice of time is over: a build that takes longer would never end.
-        let incoming = await applier.run(bytes, this.#until, this.#ctx.signal);
+        let incoming = await applier.run(bytes, until, this.#ctx.signal);
         while (incoming) {
           await fetchIncoming(this.#ctx, head, await this.#recordedSource(), incoming);
           // What was applied by now is passed over.
-          incoming = await applier.run(bytes, this.#until, this.#ctx.signal);
+          incoming = await applier.run(bytes, until, this.#ctx.signal);
         }
         applied = applier.entries - before;
         return true;
@@ -193,6 +194,9 @@ class ApplyRun {
       this.#ctx.count?.('entriesApplied', applied);
       this.#report(applied, end);
       if (this.#isDone()) return true;
+      // An entry has put it off: of this batch, those behind the old end were left.
+      const moved = this.#until;
+      if (until && moved && !samePosition(until, moved)) return false;
       this.#signal.throwIfAborted();
       await this.#tell(false);
     }
