@@ -2,9 +2,11 @@
 import { Binary, MongoServerError, type Db, type MongoClient } from 'mongodb';
 import { BsonType, documentsIn, elements, elementName, findElement, stringValue, valueBytes } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import type { Position } from '../shared/optime.ts';
 import type { NamespaceFilter } from './filter.ts';
 import { leftOutOf } from './left-out.ts';
 import { namespaceRule, type NamespaceRule } from './namespaces.ts';
+import { confirmPosition, lastWrite } from './positions.ts';
 import { RawCursor } from './raw-cursor.ts';
 
 /** A collection with its raw options and the raw specs of its finished indexes. */
@@ -75,6 +77,27 @@ export async function listCollection(
   if (!listed || !('uuid' in listed)) return undefined;
   const [collection] = await withIndexes(client, [listed], signal);
   return collection;
+}
+
+/** How often a listing is made anew because a rollback came between. */
+const LISTING_ATTEMPTS = 5;
+
+/**
+ * A listing that no rollback can make untrue: the newest entry at its end, `seen`, came to be on a majority.
+ * @param client of the member that `list` asks
+ * @throws LifeboatError `SourceNotReady` (retryable); what `list` throws, and the driver's errors
+ */
+export async function listDurably<T>(
+  client: MongoClient,
+  list: () => Promise<T>,
+  signal: AbortSignal,
+): Promise<{ readonly listed: T; readonly seen: Position }> {
+  for (let attempt = 0; attempt < LISTING_ATTEMPTS; attempt += 1) {
+    const listed = await list();
+    const { last: seen } = await lastWrite(client, signal);
+    if (await confirmPosition(client, seen, signal)) return { listed, seen };
+  }
+  throw new LifeboatError('SourceNotReady', 'the source rolled back again and again while it was listed');
 }
 
 type FoundCollection = Omit<ListedCollection, 'indexes'>;

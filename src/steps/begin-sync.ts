@@ -6,9 +6,9 @@ import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { compareOptimes, type Position } from '../shared/optime.ts';
 import { requireRecordedSet, type PinnedMember, type Source } from '../source/connect.ts';
-import { namespaceFilter, type NamespaceFilter } from '../source/filter.ts';
-import { listSource, type ListedCollection, type Listing } from '../source/listing.ts';
-import { confirmPosition, lastWrite, settledPosition } from '../source/positions.ts';
+import { namespaceFilter } from '../source/filter.ts';
+import { listDurably, listSource, type ListedCollection, type Listing } from '../source/listing.ts';
+import { settledPosition } from '../source/positions.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
 import type { MemberRecord, SyncCollectionRecord, SyncPlan } from '../stores/records.ts';
@@ -23,9 +23,6 @@ export interface BeginSyncParts {
   /** Patterns of what is left out; asked for once, when the optimes are chosen. */
   readonly exclude?: readonly string[];
 }
-
-/** How often the listing is made anew because a rollback came between. */
-const LISTING_ATTEMPTS = 5;
 
 /**
  * Chooses beginFetching and beginApplying, and saves them before anything is listed, so that twins list under one plan; a
@@ -45,7 +42,9 @@ export async function beginSync(ctx: StepContext, parts: BeginSyncParts): Promis
   const { stores, fence } = parts;
   return withPinned(ctx, parts, async (pinned, record) => {
     const plan = await savedPlan(ctx, parts, pinned, record);
-    const listing = await durableListing(pinned.client, namespaceFilter(plan.exclude ?? []), ctx.signal);
+    const filter = namespaceFilter(plan.exclude ?? []);
+    const list = (): Promise<Listing> => listSource(pinned.client, filter, ctx.signal);
+    const { listed: listing } = await listDurably(pinned.client, list, ctx.signal);
     await saveListing(stores, fence.incarnation, recordsOf(fence.incarnation, listing));
     const { collections, views } = listing;
     ctx.logger.info({ collections: collections.length, views: views.length }, 'listed the source');
@@ -160,16 +159,6 @@ async function oldestOpenTransaction(
   );
   const [found] = reply.cursor.firstBatch;
   return found && fromStoredPosition(found.startOpTime);
-}
-
-/** A listing that no rollback can make untrue: the newest entry at its end came to be on a majority. */
-async function durableListing(client: MongoClient, filter: NamespaceFilter, signal: AbortSignal): Promise<Listing> {
-  for (let attempt = 0; attempt < LISTING_ATTEMPTS; attempt += 1) {
-    const listing = await listSource(client, filter, signal);
-    const { last } = await lastWrite(client, signal);
-    if (await confirmPosition(client, last, signal)) return listing;
-  }
-  throw new LifeboatError('SourceNotReady', 'the source rolled back again and again while it was listed');
 }
 
 function recordsOf(incarnation: ObjectId, { collections, views }: Listing): SyncListing {

@@ -23,9 +23,9 @@ import { CollectionReader } from '../source/collection-reader.ts';
 import type { PinnedMember, Source } from '../source/connect.ts';
 import { copyIdentity, readFrom, tokenHolds } from '../source/copy-identity.ts';
 import { readFailure } from '../source/failures.ts';
-import { listCollection, type ListedCollection } from '../source/listing.ts';
+import { listCollection, listDurably, type ListedCollection } from '../source/listing.ts';
 import { pinPreferred } from '../source/pinning.ts';
-import { confirmPosition, lastWrite, settledPosition } from '../source/positions.ts';
+import { confirmPosition, settledPosition } from '../source/positions.ts';
 import type { StepContext } from './context.ts';
 
 /** Bytes of documents that are asked for at a time. */
@@ -131,20 +131,12 @@ class Fetch {
     return this.#read(seen, token);
   }
 
-  /**
-   * What the source has of it, unless that is left out again, and the entry that this is of at most: a listing that no
-   * rollback can make untrue.
-   */
-  async #list(): Promise<{ readonly seen: Position; readonly listed: ListedCollection | undefined }> {
+  /** What the source has of it, unless that is left out again. */
+  #list(): Promise<{ readonly seen: Position; readonly listed: ListedCollection | undefined }> {
     const { client } = this.#member;
     const { signal } = this.#ctx;
-    const { db } = this.#incoming;
-    for (let tries = 0; tries < FAILURES; tries += 1) {
-      const listed = await listCollection(client, db, this.#uuid(), this.#head.filter, signal);
-      const { last: seen } = await lastWrite(client, signal);
-      if (await confirmPosition(client, seen, signal)) return { seen, listed };
-    }
-    throw new LifeboatError('SourceNotReady', 'the source rolled back again and again while it was listed');
+    const list = () => listCollection(client, this.#incoming.db, this.#uuid(), this.#head.filter, signal);
+    return listDurably(client, list, signal);
   }
 
   #uuid(): Binary {
