@@ -43,3 +43,31 @@ for (const [name, disturbance, wanted] of [
     assert.ok(path.disturbed[wanted] > 0, 'nothing was disturbed');
   });
 }
+
+test('what a head that died was trying out does not stand in the way of the next', async () => {
+  await using source = await startReplicaSet({ name: 'source' });
+  const db = source.client.db('shop');
+  await db.collection<{ _id: number }>('items').insertOne({ _id: 1 });
+  for (const views of [false, true]) {
+    // A head with time-series collections tries out again, one without does not.
+    if (views) await db.createCollection('series', { timeseries: { timeField: 'at' } });
+    await using path = await DataPath.open({ source: source.uri });
+    await path.initialSync(async (moment) => {
+      if (moment !== 'copied') return;
+      const client = await path.connectHead();
+      const scratch = client.db(`lifeboat_${path.fence.incarnation.toHexString()}`);
+      await scratch.createCollection('series', { timeseries: { timeField: 'at' } });
+      await client.close();
+      await path.restartHead();
+    });
+    const { differences } = await path.prove();
+    assert.deepEqual(differences, []);
+    const client = await path.connectHead();
+    const { databases } = await client.db('admin').admin().listDatabases({ nameOnly: true });
+    await client.close();
+    assert.deepEqual(
+      databases.filter(({ name }) => name.startsWith('lifeboat_')),
+      [],
+    );
+  }
+});

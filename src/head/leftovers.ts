@@ -1,8 +1,8 @@
 /** What the replay of entries over data of the future can leave on a head that no source has. */
 import { namespaceOf } from './catalog.ts';
 import type { OpenHead } from './open-head.ts';
+import { dropScratch, scratchDatabase } from './scratch.ts';
 import { succeeded } from './socket.ts';
-import { scratchDatabase } from './views.ts';
 
 /**
  * A server that makes or renames a collection moves one that has the name out of the way (create_collection.cpp,
@@ -19,13 +19,13 @@ const MOVED_AWAY = /^tmp[A-Za-z0-9]{5}\.(create|rename)$/;
 export async function removeLeftovers(head: OpenHead, listed: ReadonlySet<string>): Promise<number> {
   const { socket, catalog } = head;
   const scratch = scratchDatabase(head);
-  const leftovers = [...catalog.collections].filter(({ uuid, db, name }) => {
-    return !listed.has(uuid) && (db === scratch || MOVED_AWAY.test(name));
-  });
+  const triedOut = [...catalog.collections].filter(({ db }) => db === scratch);
+  if (triedOut.length > 0) await dropScratch(head);
+  const leftovers = [...catalog.collections].filter(({ uuid, name }) => !listed.has(uuid) && MOVED_AWAY.test(name));
   for (const collection of leftovers) {
     const reply = await socket.command(collection.db, { drop: collection.name });
     succeeded(reply, `removing ${namespaceOf(collection)}`);
     catalog.delete(collection.uuid);
   }
-  return leftovers.length;
+  return triedOut.length + leftovers.length;
 }

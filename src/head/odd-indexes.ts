@@ -11,8 +11,7 @@ import { buildable, indexName, isSecondary } from './indexes.ts';
 import type { CollectionToMake } from './load.ts';
 import type { OpenHead } from './open-head.ts';
 import { refuseUnlessOfTheData } from './replies.ts';
-import { succeeded } from './socket.ts';
-import { scratchDatabase } from './views.ts';
+import { dropScratch, scratchDatabase } from './scratch.ts';
 
 /** What servers of today write into a spec (index_key_validate.cpp, allowedFieldNames). */
 const OF_TODAY = new Set([
@@ -64,9 +63,4 @@ export async function refuseOddIndexes(head: OpenHead, collections: readonly Col
     await dropScratch(head);
     tried = false;
   }
-}
-
-/** Removes what was tried out, by this attempt or one that was cut short. */
-export async function dropScratch(head: OpenHead): Promise<void> {
-  succeeded(await head.socket.command(scratchDatabase(head), { dropDatabase: 1 }), 'removing what was tried out');
 }

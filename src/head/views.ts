@@ -7,7 +7,8 @@ import { LifeboatError } from '../shared/errors.ts';
 import { document, elementBytes, stringElement } from './bytes.ts';
 import { loadDocuments } from './load.ts';
 import type { OpenHead } from './open-head.ts';
-import { succeeded, type HeadSocket } from './socket.ts';
+import { dropScratch, scratchDatabase } from './scratch.ts';
+import { succeeded } from './socket.ts';
 
 /** A view of the source: name and raw `options` of its listing. */
 export interface ViewToMake {
@@ -15,14 +16,6 @@ export interface ViewToMake {
   readonly name: string;
   readonly type: 'view' | 'timeseries';
   readonly options: Buffer;
-}
-
-/**
- * A database on the head alone, and only while a time-series view is asked what it looks like. No source has one of
- * this name: the id in it was made for this initial sync.
- */
-export function scratchDatabase({ record }: OpenHead): string {
-  return `lifeboat_${record.identity.incarnation}`;
 }
 
 /** Makes views; those that are there are made again. The databases' `system.views` must be there. */
@@ -53,7 +46,7 @@ async function timeseriesDefinition(head: OpenHead, name: string, options: Buffe
   const scratch = scratchDatabase(head);
   const what = `making the view of the time-series collection ${name}`;
   // An attempt that died may have left it.
-  await drop(socket, scratch);
+  await dropScratch(head);
   const created = [...elements(options)].map((one) => elementBytes(options, one));
   succeeded(await socket.raw(scratch, document(stringElement('create', name), ...created)), what);
   const { body } = succeeded(await socket.command(scratch, { find: 'system.views' }), what);
@@ -62,10 +55,6 @@ async function timeseriesDefinition(head: OpenHead, name: string, options: Buffe
   const [found] = batch ? [...elements(body, batch.valueStart)] : [];
   if (found?.type !== BsonType.object) throw new LifeboatError('Internal', what);
   const bytes = Buffer.from(valueBytes(body, found));
-  await drop(socket, scratch);
+  await dropScratch(head);
   return bytes;
-}
-
-async function drop(socket: HeadSocket, database: string): Promise<void> {
-  succeeded(await socket.command(database, { dropDatabase: 1 }), 'dropping the scratch database');
 }

@@ -9,7 +9,7 @@ import { BsonType, elementName, elements, findElement, stringValue, valueBytes }
 import type { OpenHead } from '../head/open-head.ts';
 import { replyValues, succeeded } from '../head/socket.ts';
 import { VERSION_NS } from '../head/load.ts';
-import { scratchDatabase } from '../head/views.ts';
+import { scratchDatabase } from '../head/scratch.ts';
 import { toTimestamp } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Optime } from '../shared/optime.ts';

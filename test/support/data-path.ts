@@ -207,7 +207,7 @@ export class DataPath implements AsyncDisposable {
    *   reply holds it; all is copied, and there is no stop point yet
    */
   async initialSync(at?: (moment: SyncMoment) => Promise<unknown>): Promise<void> {
-    const { stores, fence, head } = this;
+    const { stores, fence } = this;
     const source = this.#source;
     const { exclude = [] } = this.#options;
     if (at) {
@@ -229,6 +229,8 @@ export class DataPath implements AsyncDisposable {
       await copyEach({ stores, source, fence }, 'all');
       await at('copied');
     }
+    // Another one where it was restarted at such a moment.
+    const { head } = this;
     this.#killing = this.#killHeads();
     const { sliceBytes, slicesInFlight = 2 } = this.#options;
     // With little patience, so that some of them have to be read back.
