@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { findBinary } from '../src/embedded/binaries.ts';
 import { mongodOf, OTHER_VERSIONS, type OtherVersion } from './support/mongods.ts';
 import { catalogScenarios } from './support/scenarios/catalog.ts';
+import { clientApplyOps } from './support/scenarios/client-apply-ops.ts';
 import { documentScenarios } from './support/scenarios/documents.ts';
 import { indexScenarios } from './support/scenarios/indexes.ts';
 import { kindScenarios } from './support/scenarios/kinds.ts';
@@ -36,6 +37,17 @@ for (const version of [null, ...OTHER_VERSIONS]) {
       }
       await t.test('and everything else', () => assert.deepEqual(outcome.of.get(''), []));
       if (ONLY.source === '(?:)') await t.test('every kind of entry was among them', () => assertComplete(outcome));
+    },
+  );
+}
+
+for (const version of [null, ...OTHER_VERSIONS]) {
+  test(
+    `${clientApplyOps.promise}: mongod ${version ?? 'that other tests run'}`,
+    { skip: version !== null && (await missing(version)) },
+    async (t) => {
+      const { of } = await runScenarios(await binaryOf(version), [clientApplyOps], (line) => t.diagnostic(line));
+      assert.deepEqual([...of.values()].flat(), []);
     },
   );
 }

@@ -39,7 +39,7 @@ test('a seed gives the same workload again, and few seeds every kind of operatio
   const kinds = new Set(
     Array.from({ length: 20 }, (_, seed) => operationsOf(workloadOf(seed + 1)).map(({ kind }) => kind)).flat(),
   );
-  assert.equal(kinds.size, 22, [...kinds].join(' '));
+  assert.equal(kinds.size, 25, [...kinds].join(' '));
 });
 
 test('a workload that fails is made as small as what it fails for', async () => {

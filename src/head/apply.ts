@@ -286,8 +286,19 @@ export class Applier {
     const rule = namespaceRule(db, collection, this.#head.filter);
     if (rule === 'skip' || rule === 'empty') return PASSED_OVER;
     if (known) return known;
-    if (entry.ui === '') return this.#head.catalog.named(entry.ns);
+    if (entry.ui === '') return this.#namedTarget(entry, at);
     return this.#tolerant ? PASSED_OVER : undefined;
+  }
+
+  /**
+   * The target of an operation in a client's own `applyOps`, which names collections as they were called then. What was
+   * loaded may have other names, of the time of its listing, and holds all that was done before that.
+   */
+  #namedTarget({ ns, op }: OplogEntry, at: OplogEntry): OpTarget | typeof PASSED_OVER | undefined {
+    const { listedAt } = this.#head.record;
+    if (this.#tolerant && listedAt && reached(listedAt, positionOf(at))) return PASSED_OVER;
+    // A server takes a delete, and no other operation, where there is no such collection (6.0.5, applyOps).
+    return this.#head.catalog.named(ns) ?? (this.#tolerant || op === 'd' ? PASSED_OVER : undefined);
   }
 
   /** A view of the past whose name a collection of the future has: both together no server would list. */

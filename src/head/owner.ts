@@ -388,6 +388,7 @@ function newRecord(identity: HeadIdentity): HeadRecord {
     identity,
     stage: 'loading',
     position: null,
+    listedAt: null,
     wall: NO_WALL,
     diverged: null,
     awaitsValidation: false,

@@ -48,7 +48,9 @@ export async function beginSync(ctx: StepContext, parts: BeginSyncParts): Promis
     await saveListing(stores, fence.incarnation, recordsOf(fence.incarnation, listing));
     const { collections, views } = listing;
     ctx.logger.info({ collections: collections.length, views: views.length }, 'listed the source');
-    return planListed(stores, fence, plan);
+    // Of what is saved by now nothing was listed after that, by whichever twin.
+    const listedAt = await settledPosition(pinned.client, ctx.signal);
+    return planListed(stores, fence, plan, toStoredPosition(listedAt));
   });
 }
 

@@ -209,6 +209,31 @@ const before: fc.Arbitrary<Operation[]> = fc
   )
   .map(([creations, others]) => [...creations, ...others]);
 
+const modifySeries: Of<'modifySeries'> = fc.record({
+  kind: fc.constant('modifySeries'),
+  ns,
+  meta: fc.nat(2),
+  to: fc.option(fc.nat(2), { freq: 3 }),
+});
+const grouped: Of<'grouped'> = fc.record({
+  kind: fc.constant('grouped'),
+  ns,
+  operations: fc.array(fc.record({ op: fc.constantFrom('i', 'u', 'd'), id, salt }), { minLength: 1, maxLength: 6 }),
+  allowAtomic: fc.boolean(),
+});
+const heldIndex: Of<'heldIndex'> = fc.record({
+  kind: fc.constant('heldIndex'),
+  ns,
+  index: fc.nat(INDEXES.length - 1),
+  heldMs: fc.constantFrom(50, 500, 4_000),
+});
+const seriesMade: Of<'create'> = fc.record({
+  kind: fc.constant('create'),
+  ns,
+  as: fc.constant('series'),
+  salt: fc.constant(1),
+});
+
 const step: fc.Arbitrary<Step> = fc.record({
   pauseMs: fc.oneof({ weight: 4, arbitrary: fc.nat(20) }, { weight: 1, arbitrary: fc.nat(150) }),
   operation,
@@ -225,6 +250,48 @@ const exclude = fc.constantFrom<readonly string[]>(
   ...([[], [], [], [], ['alpha.b'], ['alpha.c', 'beta.a'], ['*.d'], ['beta.*'], ['*.e', 'alpha.a']] as const),
 );
 
+/** A step more, of one client, somewhere between the others. */
+interface Further {
+  readonly client: number;
+  readonly phase: keyof Client;
+  /** 0 to 1 of that client's steps. */
+  readonly at: number;
+  readonly operation: Operation;
+}
+
+const further: fc.Arbitrary<readonly Further[]> = fc.oneof(
+  { weight: 1, arbitrary: fc.constant([]) },
+  {
+    weight: 2,
+    arbitrary: fc.array(
+      fc.record({
+        client: fc.nat(1_000),
+        phase: fc.constantFrom('duringSync' as const, 'duringSync' as const, 'routine' as const),
+        at: fc.double({ min: 0, max: 1, noNaN: true }),
+        operation: fc.oneof(
+          { weight: 3, arbitrary: modifySeries },
+          { weight: 1, arbitrary: seriesMade },
+          { weight: 4, arbitrary: grouped },
+          { weight: 1, arbitrary: heldIndex },
+        ),
+      }),
+      { minLength: 4, maxLength: 16, size: 'max' },
+    ),
+  },
+);
+
+function withFurther(workload: Workload, more: readonly Further[]): Workload {
+  const clients = workload.clients.map(({ duringSync, routine }) => ({
+    duringSync: [...duringSync],
+    routine: [...routine],
+  }));
+  for (const { client, phase, at, operation: one } of more) {
+    const steps = clients[client % clients.length]?.[phase];
+    steps?.splice(Math.floor(at * steps.length), 0, { pauseMs: 0, operation: one });
+  }
+  return { ...workload, clients };
+}
+
 function workloads(seed: number, { clients, stepsEach }: Size): fc.Arbitrary<Workload> {
   const ofRoutine = Math.ceil(stepsEach / 3);
   const steps = (count: number): fc.Arbitrary<Step[]> =>
@@ -239,7 +306,7 @@ function workloads(seed: number, { clients, stepsEach }: Size): fc.Arbitrary<Wor
     between: fc.double({ min: 0, max: 1, noNaN: true }),
     restore: fc.constantFrom(false, false, false, true),
   });
-  return fc.record({
+  const workload = fc.record({
     seed: fc.constant(seed),
     before,
     clients: fc.array(client, { minLength: clients, maxLength: clients }),
@@ -250,9 +317,11 @@ function workloads(seed: number, { clients, stepsEach }: Size): fc.Arbitrary<Wor
       .uniqueArray(stop, { minLength: 1, maxLength: 3, selector: ({ afterSteps }) => afterSteps })
       .map((stops) => stops.toSorted((a, b) => a.afterSteps - b.afterSteps)),
     restoreAtEnd: seldom,
-    // Last, so that what a seed stood for before there was this it still stands for.
     exclude,
+    // What was added later comes later, so that a seed still stands for what it stood for.
+    more: further,
   });
+  return workload.map(({ more, ...one }) => withFurther(one, more));
 }
 
 /** The workload of a seed. */

@@ -109,6 +109,23 @@ export interface Series {
   readonly count: number;
 }
 
+/** What stands under one `meta` is put under another, or deleted: all that 5.0 and 6.0 let be done to a time series. */
+export interface ModifySeries {
+  readonly kind: 'modifySeries';
+  readonly ns: Namespace;
+  readonly meta: number;
+  /** Null: deleted. */
+  readonly to: number | null;
+}
+
+/** Operations as a client's own `applyOps`. */
+export interface Grouped {
+  readonly kind: 'grouped';
+  readonly ns: Namespace;
+  readonly operations: readonly { readonly op: 'i' | 'u' | 'd'; readonly id: number; readonly salt: number }[];
+  readonly allowAtomic: boolean;
+}
+
 export const COLLECTION_KINDS = [
   ...(['plain', 'capped', 'cappedMax', 'collation', 'clustered', 'validator', 'series', 'images'] as const),
   ...(['storage', 'view', 'viewOfView'] as const),
@@ -167,6 +184,15 @@ export interface CreateIndex {
   readonly index: number;
 }
 
+/** A build that lasts: from before an initial sync until after it, or over other operations. */
+export interface HeldIndex {
+  readonly kind: 'heldIndex';
+  readonly ns: Namespace;
+  /** See INDEXES. */
+  readonly index: number;
+  readonly heldMs: number;
+}
+
 export interface DropIndex {
   readonly kind: 'dropIndex';
   readonly ns: Namespace;
@@ -204,12 +230,14 @@ export type CatalogOperation =
   | ConvertToCapped
   | Modify
   | CreateIndex
+  | HeldIndex
   | DropIndex
   | CreateInTransaction
   | User
   | Role;
 
-export type Operation = DocumentOperation | InsertExactly | Transaction | Prepared | Series | CatalogOperation;
+export type Operation =
+  DocumentOperation | InsertExactly | Transaction | Prepared | Series | ModifySeries | Grouped | CatalogOperation;
 
 /** An operation, and how long its client waits before it. */
 export interface Step {

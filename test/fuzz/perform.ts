@@ -15,7 +15,15 @@ import { HandTransaction } from '../support/hand-transaction.ts';
 import { oddShapes } from '../support/odd-documents.ts';
 import { Random } from '../support/random.ts';
 import { int32, RawWire, rawDocument, RefusedByServer } from '../support/raw-wire.ts';
-import type { DocumentOperation, Namespace, Operation, Prepared, Transaction } from './operations.ts';
+import type {
+  DocumentOperation,
+  Grouped,
+  HeldIndex,
+  Namespace,
+  Operation,
+  Prepared,
+  Transaction,
+} from './operations.ts';
 import { changeOf, contentOf, filterOf, idOf, INDEXES, modificationOf, optionsOf } from './values.ts';
 
 /** Where operations are done. */
@@ -73,6 +81,13 @@ async function doIt(target: Target, operation: Operation): Promise<unknown> {
       return collectionOf(target, operation.ns).insertMany(
         Array.from({ length: operation.count }, (_, n) => seriesDocument(operation.salt + n)) as Doc[],
       );
+    case 'modifySeries': {
+      const { ns, meta, to } = operation;
+      const series = collectionOf(target, ns);
+      return to === null ? series.deleteMany({ meta }) : series.updateMany({ meta }, { $set: { meta: to } });
+    }
+    case 'grouped':
+      return group(target, operation);
     case 'create': {
       const { db, name } = split(operation.ns);
       return client.db(db).createCollection(name, optionsOf(operation.as, operation.salt));
@@ -99,6 +114,8 @@ async function doIt(target: Target, operation: Operation): Promise<unknown> {
       const index = INDEXES[operation.index];
       return index && collectionOf(target, operation.ns).createIndex(index.key, index.options);
     }
+    case 'heldIndex':
+      return buildSlowly(target, operation);
     case 'dropIndex': {
       const index = operation.index === null ? '*' : (INDEXES[operation.index]?.options.name ?? '');
       return collectionOf(target, operation.ns).dropIndex(index);
@@ -170,6 +187,36 @@ async function insertExactly(
   );
   await using wire = await RawWire.open(primary);
   await wire.insertExactly(ns, documents);
+}
+
+async function group({ client }: Target, { ns, operations, allowAtomic }: Grouped): Promise<Document> {
+  const applyOps = operations.map(({ op, id, salt }) => {
+    const o = op === 'd' ? { _id: idOf(id) } : { _id: idOf(id), ...contentOf('keyed', id, salt) };
+    return { op, ns, ...(op === 'u' ? { o2: { _id: idOf(id) } } : {}), o };
+  });
+  return client.db('admin').command({ applyOps, allowAtomic });
+}
+
+/** The server holds all builds meanwhile, with what they hold: who wants to drop their collection waits. */
+async function buildSlowly(target: Target, { ns, index: at, heldMs }: HeldIndex): Promise<void> {
+  const index = INDEXES[at];
+  if (!index) throw new Error(`there is no index ${at}`);
+  const admin = target.client.db('admin');
+  const configureFailPoint = 'hangAfterStartingIndexBuild';
+  await admin.command({ configureFailPoint, mode: 'alwaysOn' });
+  const building = collectionOf(target, ns).createIndex(index.key, index.options);
+  try {
+    await Promise.race([
+      building.then(
+        () => undefined,
+        () => undefined,
+      ),
+      delay(heldMs),
+    ]);
+  } finally {
+    await admin.command({ configureFailPoint, mode: 'off' });
+  }
+  await building;
 }
 
 /** More of it than fits one entry. */

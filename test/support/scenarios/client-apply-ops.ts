@@ -1,0 +1,31 @@
+/**
+ * A scenario by itself: a client's `applyOps` takes the lock of the whole server and waits for whatever holds any, such as a
+ * build of an index that another scenario holds.
+ */
+import type { Document } from 'mongodb';
+import { plain, type Scenario } from './scenario.ts';
+
+export const clientApplyOps: Scenario = {
+  key: 'client_apply_ops',
+  promise: "a client's own applyOps, with collections that it names by name alone, whatever has the name later",
+  before: async (place) => {
+    await place.fill();
+    for (const name of ['gone', 'moved', 'next']) await place.fill(plain(), name);
+  },
+  change: async (place) => {
+    const on = (name: string): string => `${place.db.databaseName}.${name}`;
+    const insert = (name: string, _id: string): Document => ({ op: 'i', ns: on(name), o: { _id, text: _id } });
+    const remove = (name: string, _id: number): Document => ({ op: 'd', ns: on(name), o: { _id } });
+    const replace = (name: string, _id: number): Document => {
+      return { op: 'u', ns: on(name), o2: { _id }, o: { _id, replaced: true } };
+    };
+    await place.admin({ applyOps: [insert('c', 'whole'), replace('c', 3), remove('c', 4), replace('c', 500)] });
+    await place.admin({ applyOps: [insert('c', 'apart'), remove('c', 5), remove('c', 5)], allowAtomic: false });
+    await place.admin({ applyOps: [remove('nowhere', 1), insert('gone', 'lost')] });
+    await place.collection('gone').drop();
+    await place.admin({ applyOps: [insert('moved', 'first'), remove('moved', 7), replace('moved', 8)] });
+    await place.collection('moved').rename('away');
+    await place.collection('next').rename('moved');
+    await place.admin({ applyOps: [insert('moved', 'second'), remove('moved', 9)] });
+  },
+};
