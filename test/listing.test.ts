@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MongoClient } from 'mongodb';
+import { isLifeboatError } from '../src/shared/errors.ts';
 import { EVERYTHING } from '../src/source/filter.ts';
 import { listSource } from '../src/source/listing.ts';
 import { beginSync } from '../src/steps/begin-sync.ts';
@@ -54,4 +55,34 @@ test('views of a database that is dropped while it is listed are left out with i
     views.map(({ db, name }) => `${db}.${name}`),
     ['y.v'],
   );
+});
+
+test('an index that a server can build and cannot tell of is waited for', async () => {
+  await using source = await startReplicaSet({ setParameters: { enableTestCommands: true } });
+  const db = source.client.db('x');
+  await db.createCollection('series', { timeseries: { timeField: 'at' } });
+  const place = { type: 'Point', coordinates: [1, 2] };
+  await db.collection('series').insertOne({ at: new Date(), place });
+  const admin = source.client.db('admin');
+  const configureFailPoint = 'hangAfterStartingIndexBuild';
+  const { count } = await admin.command({ configureFailPoint, mode: 'alwaysOn' });
+  const building = db.collection('series').createIndex({ place: '2dsphere' });
+  const list = (): ReturnType<typeof listSource> => listSource(source.client, EVERYTHING, AbortSignal.timeout(60_000));
+  try {
+    await admin.command({
+      waitForFailPoint: configureFailPoint,
+      timesEntered: Number(count) + 1,
+      maxTimeMS: 60_000,
+    });
+    await assert.rejects(list(), (error) => {
+      assert.ok(isLifeboatError(error, 'SourceNotReady'), String(error));
+      assert.match(error.message, /x\.system\.buckets\.series/);
+      return true;
+    });
+  } finally {
+    await admin.command({ configureFailPoint, mode: 'off' });
+  }
+  await building;
+  const { collections } = await list();
+  assert.equal(collections.find(({ name }) => name === 'system.buckets.series')?.indexes.length, 1);
 });

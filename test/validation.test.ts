@@ -283,6 +283,24 @@ test('a collection, an index or an option that a head lacks fails the sync with 
   ]);
 });
 
+test('a collection beside the buckets of a time series that was made by half has its own indexes', async () => {
+  await using source = await startReplicaSet({ name: 'source' });
+  const db = source.client.db('shop');
+  await db.createCollection('view', { viewOn: 'c', pipeline: [], collation: { locale: 'de' } });
+  // The view of another collation refuses the one in front of the buckets, which are there by then (6.0.5).
+  await assert.rejects(db.createCollection('c', { timeseries: { timeField: 'at' } }), {
+    codeName: 'OptionNotSupportedOnView',
+  });
+  await db.collection('c').createIndex({ n: 1 });
+  await db.createCollection('c');
+  const found = await db.listCollections({}, { nameOnly: true }).toArray();
+  assert.deepEqual(found.map(({ name }) => name).sort(), ['c', 'system.buckets.c', 'system.views', 'view']);
+  await using path = await wholeHead(source);
+  const { state, repaired } = await path.validate();
+  assert.deepEqual([state, repaired], ['equal', []]);
+  await assertEqual(path);
+});
+
 test('collections that are dropped, renamed and made while a head is validated are no difference', async (t) => {
   const random = seeded(t);
   await using source = await filledSource(random);

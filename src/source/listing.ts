@@ -167,7 +167,7 @@ async function withIndexes(
   const queue = found.entries();
   const work = async (): Promise<void> => {
     for (const [index, collection] of queue) {
-      const indexes = await indexesOf(client.db(collection.db), collection.uuid, signal);
+      const indexes = await indexesOf(client.db(collection.db), collection, signal);
       collections[index] = indexes && { ...collection, indexes };
     }
   };
@@ -175,14 +175,26 @@ async function withIndexes(
   return collections.filter((collection) => collection !== undefined);
 }
 
-/** Raw specs of the finished indexes, or undefined when the collection is no more. */
-async function indexesOf(db: Db, uuid: Binary, signal: AbortSignal): Promise<Binary[] | undefined> {
+/**
+ * A server that cannot say what it builds: 6.0.5 of a 2dsphere index on a time-series collection, whose kind of key its
+ * reply does not know while the spec stands in an envelope (list_indexes.cpp).
+ */
+const UNTELLABLE_BUILD = 5_254_501;
+
+/**
+ * Raw specs of the finished indexes, or undefined when the collection is no more.
+ * @throws LifeboatError `SourceNotReady` (retryable) while the server cannot list them
+ */
+async function indexesOf(db: Db, { uuid, name }: FoundCollection, signal: AbortSignal): Promise<Binary[] | undefined> {
   try {
     const specs = await rawDocuments(db, { listIndexes: uuid, includeBuildUUIDs: true }, signal);
     // One that is still being built comes as {spec, buildUUID}: its commit is in the oplog, or there never is one.
     return specs.filter((spec) => !findElement(spec, 'buildUUID')).map((spec) => new Binary(spec));
   } catch (error) {
-    if (error instanceof MongoServerError && error.code === NAMESPACE_NOT_FOUND) return undefined;
-    throw error;
+    if (!(error instanceof MongoServerError)) throw error;
+    if (error.code === NAMESPACE_NOT_FOUND) return undefined;
+    if (error.code !== UNTELLABLE_BUILD) throw error;
+    const message = `${db.databaseName}.${name}: the server cannot list its indexes while one is being built`;
+    throw new LifeboatError('SourceNotReady', message, { cause: error });
   }
 }

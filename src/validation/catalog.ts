@@ -112,7 +112,8 @@ export async function headCatalog(head: OpenHead, options: { readonly indexes: b
           ? await headDocuments(
               head,
               db,
-              { listIndexes: definition.name },
+              // By the name of a time-series collection, or of what stands beside its buckets, a server lists those.
+              { listIndexes: new Binary(Buffer.from(definition.uuid, 'hex'), Binary.SUBTYPE_UUID) },
               `listing indexes of ${namespaceOf(definition)}`,
             )
           : [];

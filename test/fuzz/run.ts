@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import type { Timestamp } from 'mongodb';
+import { BSON, type Collection, type Timestamp } from 'mongodb';
 import { fromTimestamp, toTimestamp } from '../../src/mongo/positions.ts';
 import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
 import type { SnapshotSummary } from '../../src/shared/messages.ts';
@@ -96,6 +96,24 @@ export async function runWorkload(
   };
 }
 
+interface OplogPlace {
+  readonly ts: Timestamp;
+  readonly t: { toString(): string };
+}
+
+/** From the entry of each prepare until that of its decision. */
+async function undecidedTimes(oplog: Collection<OplogPlace>): Promise<(readonly [from: Timestamp, to: Timestamp])[]> {
+  const transaction = { _id: { lsid: '$lsid', txnNumber: '$txnNumber' } };
+  const ofPrepared = {
+    $or: ['prepare', 'commitTransaction', 'abortTransaction'].map((field) => ({ [`o.${field}`]: { $exists: true } })),
+  };
+  const found = oplog.aggregate<{ from: Timestamp; to: Timestamp }>([
+    { $match: { op: 'c', ...ofPrepared } },
+    { $group: { ...transaction, from: { $min: '$ts' }, to: { $max: '$ts' } } },
+  ]);
+  return (await found.toArray()).map(({ from, to }) => [from, to]);
+}
+
 class Run {
   readonly tallies: Tallies = new Map();
   disturbed: Disturbed = { cut: 0, twins: 0, kills: 0 };
@@ -120,8 +138,8 @@ class Run {
 
   async go(signal: AbortSignal): Promise<readonly string[]> {
     const { client, members } = this.#bed.source;
-    const target = { client, primary: members[0]?.address ?? { port: 0 } };
-    const { binary, source, storeSet } = this.#bed;
+    const { binary, version, source, storeSet } = this.#bed;
+    const target = { client, primary: members[0]?.address ?? { port: 0 }, isRoomy: version.startsWith('4.') };
     const { sliceBytes, disturbance, exclude, seed } = this.#workload;
     for (const operation of this.#workload.before) await performCounted(target, operation, this.tallies);
     const disturb = disturbanceOf(disturbance, seed);
@@ -246,12 +264,13 @@ class Run {
     const { position } = path.head.state();
     if (!position || between === 0) return undefined;
     const behind = position.appliedThrough.ts;
-    const entries = await this.#bed.source.client
-      .db('local')
-      .collection<{ ts: Timestamp; t: { toString(): string } }>('oplog.rs')
-      .find({ ts: { $gt: toTimestamp(behind) } }, { projection: { ts: 1, t: 1 } })
-      .toArray();
-    const entry = entries[Math.floor(between * entries.length)];
+    const oplog = this.#bed.source.client.db('local').collection<OplogPlace>('oplog.rs');
+    const entries = await oplog.find({ ts: { $gt: toTimestamp(behind) } }, { projection: { ts: 1, t: 1 } }).toArray();
+    const undecided = await undecidedTimes(oplog);
+    // A source that is asked for such a moment shows what was prepared, when it counts as committed by then.
+    const isDecided = ({ ts }: OplogPlace): boolean =>
+      !undecided.some(([from, to]) => !ts.lessThan(from) && ts.lessThan(to));
+    const entry = entries.slice(Math.floor(between * entries.length)).find(isDecided);
     const at = entry && { ts: fromTimestamp(entry.ts), term: Number(entry.t.toString()) };
     return at && compareOptimes(at.ts, behind) > 0 ? at : undefined;
   }
@@ -300,9 +319,10 @@ function disturbanceOf(
 /** What the newest validation found, in namespaces. */
 async function whatDiffers(path: DataPath | undefined): Promise<string[]> {
   const record = await path?.validation().catch(() => undefined);
-  return (record?.failed ?? []).map(
-    ({ namespace, kind, names }) => `the validation found: ${namespace} ${kind} ${names.join(', ')}`,
-  );
+  return (record?.failed ?? []).map(({ namespace, kind, count, names, ids }) => {
+    const documents = ids.map(({ buffer }) => BSON.EJSON.stringify(BSON.deserialize(buffer, { promoteValues: false })));
+    return ['the validation found:', namespace, kind, count, ...names, ...documents].join(' ');
+  });
 }
 
 function textOf(error: unknown): string {
