@@ -176,7 +176,7 @@ export class Applier {
   #handle(entry: OplogEntry): Promise<void> | undefined {
     switch (this.#known.actionFor(entry)) {
       case 'crud':
-        return this.#isExactWhole(entry) ? this.#add([entry], entry) : this.#marked([[entry]], entry);
+        return this.#isExactWhole(entry) ? this.#crud(entry) : this.#marked([[entry]], entry);
       case 'operations':
         return this.#operations(entry);
       case 'commit':
@@ -191,6 +191,25 @@ export class Applier {
       case 'stop':
         return undefined;
     }
+  }
+
+  #crud(entry: OplogEntry): Promise<void> | undefined {
+    if (!this.#isPutLast(entry)) return this.#add([entry], entry);
+    const [before, insert] = anew(entry);
+    if (!before || !insert) return this.#add([entry], entry);
+    const added = this.#add([before], entry);
+    return added ? added.then(() => this.#add([insert], entry)) : this.#add([insert], entry);
+  }
+
+  /**
+   * Whether a document is to be taken out before it is inserted: over data of the future it may be there already, and in a
+   * capped collection the order of the inserts is that of the documents. Those that are inserted later come behind it in
+   * the same way. A 4.4 takes nothing out of such a collection: what is there stays.
+   */
+  #isPutLast({ op, ui, ns }: OplogEntry): boolean {
+    if (op !== 'i' || !this.#tolerant || this.#head.trimsLate) return false;
+    const { catalog } = this.#head;
+    return (ui === '' ? catalog.named(ns) : catalog.get(ui))?.capped === true;
   }
 
   #operations(entry: OplogEntry): Promise<void> | undefined {
@@ -229,7 +248,9 @@ export class Applier {
   #unit(operations: readonly OplogEntry[], at: OplogEntry): Promise<void> | undefined {
     const flat = operations.flatMap((one) => this.#unrolled(one, at));
     const bytes = flat.reduce((sum, one) => sum + bytesOf(one), 0);
-    const areExact = flat.every((one) => this.#known.actionFor(one, at) === 'crud' && this.#isExactWhole(one));
+    const areExact = flat.every(
+      (one) => this.#known.actionFor(one, at) === 'crud' && this.#isExactWhole(one) && !this.#isPutLast(one),
+    );
     return areExact && fitsOneBatch(flat.length, bytes) ? this.#add(flat, at, bytes) : this.#marked([flat], at);
   }
 
@@ -537,9 +558,10 @@ export class Applier {
     const head = this.#head;
     const { entry, target, at } = op;
     // It is asked what is there: everything before it has to be.
-    const asks = entry.op === 'i' && isCapped(target) && !isStoredAsGiven(entry.buffer, entry.oStart);
+    const isPutLast = this.#isPutLast(entry);
+    const asks = entry.op === 'i' && isCapped(target) && !isPutLast && !isStoredAsGiven(entry.buffer, entry.oStart);
     if (asks) await send();
-    const operations = await exactly({ head, socket: head.socket }, target, entry);
+    const operations = isPutLast ? anew(entry) : await exactly({ head, socket: head.socket }, target, entry);
     if (operations.length === 0 && !this.#tolerant && !head.record.awaitsValidation) {
       await head.diverged(positionOf(at), `an operation "i" on ${entry.ns}: the document is there already`);
     }

@@ -11,8 +11,8 @@ import { succeeded } from './socket.ts';
 /**
  * `entry`, and if it is an insert, what stores its bytes even where a document of that `_id` is.
  *
- * In a capped collection one that is there is the same, or of the future, and stays: its place tells when it is pushed
- * out, and a 4.4 takes nothing out of such a collection (tried on 4.4.2: IllegalOperation).
+ * In a capped collection one that is there is the same, or of the future, and stays: a 4.4 takes nothing out of such a
+ * collection (tried on 4.4.2: IllegalOperation).
  * @throws LifeboatError `HeadLost`, `HeadStrained` (retryable)
  */
 export async function exactly(on: HeadConnection, target: OpTarget, entry: OplogEntry): Promise<readonly OplogEntry[]> {
