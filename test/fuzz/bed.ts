@@ -2,6 +2,7 @@
 import { mongodVersion } from '../../src/mongod/binary.ts';
 import { startReplicaSet, type TestReplicaSet } from '../support/replica-set.ts';
 import { DATABASES } from './operations.ts';
+import { holdBuilds } from './perform.ts';
 
 export interface Bed extends AsyncDisposable {
   readonly binary: string;
@@ -20,6 +21,8 @@ export async function startBed(binary: string): Promise<Bed> {
     const version = await mongodVersion(binary);
     const setParameters = { enableTestCommands: true, transactionLifetimeLimitSeconds: 3_600 };
     const source = undo.use(await startReplicaSet({ binary, setParameters }));
+    // A run that is given up may leave some.
+    undo.defer(() => holdBuilds(source.client, 'off'));
     const storeSet = undo.use(await startReplicaSet({ name: 'blocks' }));
     const clear = async (): Promise<void> => {
       for (const name of DATABASES) {

@@ -206,13 +206,16 @@ async function group({ client }: Target, { ns, operations, allowAtomic }: Groupe
   return client.db('admin').command({ applyOps, allowAtomic });
 }
 
+/** Until it is `off` again a server holds every build of an index, and does not end while there is one. */
+export async function holdBuilds(client: MongoClient, mode: 'alwaysOn' | 'off'): Promise<void> {
+  await client.db('admin').command({ configureFailPoint: 'hangAfterStartingIndexBuild', mode });
+}
+
 /** The server holds all builds meanwhile, with what they hold: who wants to drop their collection waits. */
 async function buildSlowly(target: Target, { ns, index: at, heldMs }: HeldIndex): Promise<void> {
   const index = INDEXES[at];
   if (!index) throw new Error(`there is no index ${at}`);
-  const admin = target.client.db('admin');
-  const configureFailPoint = 'hangAfterStartingIndexBuild';
-  await admin.command({ configureFailPoint, mode: 'alwaysOn' });
+  await holdBuilds(target.client, 'alwaysOn');
   const building = collectionOf(target, ns).createIndex(index.key, index.options);
   try {
     await Promise.race([
@@ -223,7 +226,7 @@ async function buildSlowly(target: Target, { ns, index: at, heldMs }: HeldIndex)
       delay(heldMs),
     ]);
   } finally {
-    await admin.command({ configureFailPoint, mode: 'off' });
+    await holdBuilds(target.client, 'off');
   }
   await building;
 }
