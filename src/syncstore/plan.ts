@@ -27,15 +27,21 @@ export async function savePlan(stores: Stores, fence: MemberFence, plan: SyncPla
   return sync ?? plan;
 }
 
-/** Notes that all collections were listed by `listedAt`. */
-export async function planListed(
-  stores: Stores,
-  fence: MemberFence,
-  plan: SyncPlan,
-  listedAt: StoredPosition,
-): Promise<SyncPlan> {
-  const fields = { 'sync.stage': 'copy', 'sync.listedAt': listedAt } as const;
-  const { sync } = await change(stores, fence, { 'sync.stage': 'list' }, fields);
+/** Notes that collections were listed by `listedAt`, unless others were later. */
+export async function planSeen(stores: Stores, fence: MemberFence, listedAt: StoredPosition): Promise<void> {
+  const filter = { _id: fence.key, incarnation: fence.incarnation, 'owner.epoch': fence.epoch, 'sync.stage': 'list' };
+  try {
+    await stores.members.updateOne(filter, {
+      $max: { 'sync.listedAt': listedAt } as MatchKeysAndValues<MemberRecord>,
+    });
+  } catch (error) {
+    throw castDriverError(error, 'store', `updating the plan of ${fence.key}`);
+  }
+}
+
+/** Notes that all collections are listed. */
+export async function planListed(stores: Stores, fence: MemberFence, plan: SyncPlan): Promise<SyncPlan> {
+  const { sync } = await change(stores, fence, { 'sync.stage': 'list' }, { 'sync.stage': 'copy' });
   return sync ?? plan;
 }
 
