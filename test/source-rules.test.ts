@@ -63,7 +63,7 @@ test('the URI of one member keeps credentials and TLS, and drops what finds a de
   assert.ok(isDirect('mongodb://a/?x=1&directConnection=true') && !isDirect('mongodb://a/?directConnection=false'));
 });
 
-test('a token outlives a restart only if a checkpoint had come past listedAt', () => {
+test('a token outlives a restart only if a checkpoint had come past beginApplying', () => {
   const before = { lasting: 'data', passing: 'data/process1/1', stable: { t: 10, i: 1 } };
   const restarted = { ...before, passing: 'data/process2/1' };
   const early = readFrom('a:1', before, { t: 10, i: 2 });

@@ -206,10 +206,8 @@ export class Applier {
    * capped collection the order of the inserts is that of the documents. Those that are inserted later come behind it in
    * the same way. A 4.4 takes nothing out of such a collection: what is there stays.
    */
-  #isPutLast({ op, ui, ns }: OplogEntry): boolean {
-    if (op !== 'i' || !this.#tolerant || this.#head.trimsLate) return false;
-    const { catalog } = this.#head;
-    return (ui === '' ? catalog.named(ns) : catalog.get(ui))?.capped === true;
+  #isPutLast({ op, ui }: OplogEntry): boolean {
+    return op === 'i' && this.#tolerant && !this.#head.trimsLate && this.#head.catalog.get(ui)?.capped === true;
   }
 
   #operations(entry: OplogEntry): Promise<void> | undefined {
@@ -307,19 +305,18 @@ export class Applier {
     const rule = namespaceRule(db, collection, this.#head.filter);
     if (rule === 'skip' || rule === 'empty') return PASSED_OVER;
     if (known) return known;
-    if (entry.ui === '') return this.#namedTarget(entry, at);
+    if (entry.ui === '') return this.#namedTarget(entry);
     return this.#tolerant ? PASSED_OVER : undefined;
   }
 
   /**
-   * The target of an operation in a client's own `applyOps`, which names collections as they were called then. What was
-   * loaded may have other names, of the time of its listing, and holds all that was done before that.
+   * The target of an operation that names its collection by name alone. In a client's `applyOps` a server adds the UUID of
+   * each collection that is there, and takes nothing but deletes where none is (tried on 4.4.2, 5.0.32, 6.0.5, 6.0.27): such
+   * a delete did nothing, and a head over data of the future may have another collection of that name.
    */
-  #namedTarget({ ns, op }: OplogEntry, at: OplogEntry): OpTarget | typeof PASSED_OVER | undefined {
-    const { listedAt } = this.#head.record;
-    if (this.#tolerant && listedAt && reached(listedAt, positionOf(at))) return PASSED_OVER;
-    // A server takes a delete, and no other operation, where there is no such collection (6.0.5, applyOps).
-    return this.#head.catalog.named(ns) ?? (this.#tolerant || op === 'd' ? PASSED_OVER : undefined);
+  #namedTarget({ ns, op }: OplogEntry): OpTarget | typeof PASSED_OVER | undefined {
+    if (op !== 'd') return this.#head.catalog.named(ns);
+    return this.#tolerant ? PASSED_OVER : (this.#head.catalog.named(ns) ?? PASSED_OVER);
   }
 
   /** A view of the past whose name a collection of the future has: both together no server would list. */

@@ -388,7 +388,6 @@ function newRecord(identity: HeadIdentity): HeadRecord {
     identity,
     stage: 'loading',
     position: null,
-    listedAt: null,
     wall: NO_WALL,
     diverged: null,
     awaitsValidation: false,

@@ -32,8 +32,6 @@ export interface HeadRecord {
   readonly stage: HeadStage;
   /** Null until it is loaded. */
   readonly position: HeadPosition | null;
-  /** What it was loaded with holds everything up to there; null where that is not known. */
-  readonly listedAt: Position | null;
   /** Wall time of the entry at `appliedThrough`. */
   readonly wall: Date;
   /** Set when it differs from its source: nothing is applied any more, however often it is tried. */
@@ -110,7 +108,6 @@ export interface StoredHeadRecord {
   readonly diverged: { readonly at: StoredPosition; readonly what: string } | null;
   readonly awaitsValidation: boolean;
   /** These are absent of a head that an older version made. */
-  readonly listedAt?: StoredPosition | null;
   readonly undecided?: boolean;
   readonly exclude?: readonly string[];
   readonly incoming?: StoredIncoming | null;
@@ -127,7 +124,6 @@ export function toStored(record: HeadRecord): StoredHeadRecord {
     appliedThrough: stored(position?.appliedThrough),
     oplogFrom: stored(position?.oplogFrom),
     inconsistentUntil: stored(position?.inconsistentUntil),
-    listedAt: stored(record.listedAt),
     wall,
     diverged: diverged && { at: toStoredPosition(diverged.at), what: diverged.what },
     awaitsValidation,
@@ -143,7 +139,7 @@ function uuidBinary(hex: string): Binary {
 
 function fromStored(stored: StoredHeadRecord): HeadRecord {
   const { identity, stage, appliedThrough, oplogFrom, inconsistentUntil, wall, diverged, awaitsValidation } = stored;
-  const { listedAt = null, undecided = false, exclude = [], incoming = null } = stored;
+  const { undecided = false, exclude = [], incoming = null } = stored;
   const until = inconsistentUntil && fromStoredPosition(inconsistentUntil);
   const position = appliedThrough &&
     oplogFrom && {
@@ -155,7 +151,6 @@ function fromStored(stored: StoredHeadRecord): HeadRecord {
     identity,
     stage,
     position,
-    listedAt: listedAt && fromStoredPosition(listedAt),
     wall,
     diverged: diverged && { at: fromStoredPosition(diverged.at), what: diverged.what },
     awaitsValidation,

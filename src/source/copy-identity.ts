@@ -3,9 +3,9 @@
  *
  * Record ids are a member's own. A member that was synced anew has others; so may one that was restarted or rolled back:
  * it goes back to its last stable checkpoint, applies its oplog again from there, and gives new record ids to what that
- * inserts. A document that was inserted before everything was listed must not change its place, because no entry need
- * bring it again; what came later is brought by its entry. So once a stable checkpoint is at or after that, a token lasts
- * as long as the copy of the data does; before that only as long as process and term stay the same.
+ * inserts. A document that was inserted before the copy's beginApplying must not change its place, because no entry would
+ * bring it again; what came later is brought by its entry. So once a stable checkpoint is at or after beginApplying, a
+ * token lasts as long as the copy of the data does; before that only as long as process and term stay the same.
  *
  * `local.replset.initialSyncId` would name a copy of the data, but the role `backup` may not read it; the UUID of the
  * oplog is made anew together with it.
@@ -44,7 +44,7 @@ export async function copyIdentity(client: MongoClient): Promise<CopyIdentity> {
   };
 }
 
-/** How a slice says where it was read. `since`: every slice of its sync holds what was written until then. */
+/** How a slice says where it was read. `since`: beginApplying of its sync. */
 export function readFrom(host: string, { lasting, passing, stable }: CopyIdentity, since: Optime): ReadFrom {
   return { host, copyId: compareOptimes(stable, since) >= 0 ? lasting : passing };
 }

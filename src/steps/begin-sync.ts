@@ -13,7 +13,7 @@ import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
 import type { MemberRecord, SyncCollectionRecord, SyncPlan } from '../stores/records.ts';
 import { saveListing, type SyncListing } from '../syncstore/collections.ts';
-import { planListed, planSeen, savePlan } from '../syncstore/plan.ts';
+import { planListed, savePlan } from '../syncstore/plan.ts';
 import type { StepContext } from './context.ts';
 
 export interface BeginSyncParts {
@@ -44,9 +44,7 @@ export async function beginSync(ctx: StepContext, parts: BeginSyncParts): Promis
     const plan = await savedPlan(ctx, parts, pinned, record);
     const filter = namespaceFilter(plan.exclude ?? []);
     const list = (): Promise<Listing> => listSource(pinned.client, filter, ctx.signal);
-    const { listed: listing, seen } = await listDurably(pinned.client, list, ctx.signal);
-    // Before anything of it is saved: of what two twins save, nothing was listed after that.
-    await planSeen(stores, fence, toStoredPosition(seen));
+    const { listed: listing } = await listDurably(pinned.client, list, ctx.signal);
     await saveListing(stores, fence.incarnation, recordsOf(fence.incarnation, listing));
     const { collections, views } = listing;
     ctx.logger.info({ collections: collections.length, views: views.length }, 'listed the source');

@@ -315,11 +315,7 @@ async function becomeLoaded(head: OpenHead, { views }: SyncListing, sync: SyncPl
   const inconsistentUntil = sync.stop && fromStoredPosition(sync.stop);
   const position = { appliedThrough, oplogFrom, inconsistentUntil };
   const { exclude = [], openTransaction = false } = sync;
-  const listedAt = sync.listedAt ? fromStoredPosition(sync.listedAt) : null;
   // Until an entry is applied, which tells.
   const undecided = openTransaction || !samePosition(appliedThrough, oplogFrom);
-  await head.save(
-    { ...head.record, stage: 'catching-up', position, listedAt, undecided, exclude },
-    { journaled: true },
-  );
+  await head.save({ ...head.record, stage: 'catching-up', position, undecided, exclude }, { journaled: true });
 }

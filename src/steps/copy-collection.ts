@@ -29,8 +29,8 @@ export interface Copying {
   readonly incarnation: ObjectId;
   readonly epoch: number;
   readonly member: SharedMember;
-  /** `listedAt` of the plan: a slice holds everything up to it. */
-  readonly holds: Optime;
+  /** `beginApplying` of the plan: a slice holds everything up to it. */
+  readonly beginApplying: Optime;
   readonly sliceBytes: number;
   readonly budget: ByteBudget;
   readonly fresh: FreshSlices | undefined;
@@ -175,9 +175,9 @@ async function openReader(
   chain: Chain,
   member: PinnedMember,
 ): Promise<Opened | 'dropped'> {
-  const { holds, sliceBytes, pace, timeIsUp, signal } = copying;
+  const { beginApplying, sliceBytes, pace, timeIsUp, signal } = copying;
   const { host, client } = member;
-  const afterClusterTime = toTimestamp(holds);
+  const afterClusterTime = toTimestamp(beginApplying);
   const from = { client, db, uuid: _id.uuid, afterClusterTime };
   const reading = { ...from, pieceBytes: sliceBytes, pace, cutShort: timeIsUp, signal };
   // A token is judged by what the member is now; where there is none, what it was before does for the new ones.
@@ -186,7 +186,7 @@ async function openReader(
   for (const after of points) {
     try {
       const reader = await CollectionReader.open({ ...reading, after: after?.buffer ?? null });
-      return { reader, after, readFrom: readFrom(host, copy, holds) };
+      return { reader, after, readFrom: readFrom(host, copy, beginApplying) };
     } catch (error) {
       const failure = readFailure(error);
       if (failure === 'dropped' && (await staysDropped({ ...reading, after: null }))) return 'dropped';

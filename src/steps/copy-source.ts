@@ -136,7 +136,7 @@ function copyingOf(parts: CopySourceParts, plan: SyncPlan, { member, signal, max
     incarnation: fence.incarnation,
     epoch: fence.epoch,
     member,
-    holds: fromStoredPosition(plan.listedAt ?? plan.beginApplying).ts,
+    beginApplying: fromStoredPosition(plan.beginApplying).ts,
     sliceBytes,
     budget: new ByteBudget(sliceBytes),
     fresh: parts.fresh,

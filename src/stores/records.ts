@@ -131,11 +131,6 @@ export interface SyncPlan {
   readonly beginFetching: StoredPosition;
   /** Entries after this one are applied. */
   readonly beginApplying: StoredPosition;
-  /**
-   * The newest entry of a majority when everything was listed: all that is copied holds it. Absent until then, and in plans
-   * of older versions.
-   */
-  readonly listedAt?: StoredPosition;
   /** Set when every collection is copied: the head is consistent from here on. */
   readonly stop: StoredPosition | null;
   /**

@@ -5,7 +5,7 @@ import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import type { MemberRecord, StoredPosition, SyncPlan } from '../stores/records.ts';
 
-/** Each of these changes a field once: a twin that wakes up late finds it set, and leaves it. */
+/** Each of these changes one field: a twin that wakes up late finds it set, and leaves it. */
 async function change(
   stores: Stores,
   fence: MemberFence,
@@ -25,18 +25,6 @@ async function change(
 export async function savePlan(stores: Stores, fence: MemberFence, plan: SyncPlan): Promise<SyncPlan> {
   const { sync } = await change(stores, fence, { sync: null }, { sync: plan });
   return sync ?? plan;
-}
-
-/** Notes that collections were listed by `listedAt`, unless others were later. */
-export async function planSeen(stores: Stores, fence: MemberFence, listedAt: StoredPosition): Promise<void> {
-  const filter = { _id: fence.key, incarnation: fence.incarnation, 'owner.epoch': fence.epoch, 'sync.stage': 'list' };
-  try {
-    await stores.members.updateOne(filter, {
-      $max: { 'sync.listedAt': listedAt } as MatchKeysAndValues<MemberRecord>,
-    });
-  } catch (error) {
-    throw castDriverError(error, 'store', `updating the plan of ${fence.key}`);
-  }
 }
 
 /** Notes that all collections are listed. */

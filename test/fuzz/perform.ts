@@ -218,13 +218,7 @@ async function buildSlowly(target: Target, { ns, index: at, heldMs }: HeldIndex)
   await holdBuilds(target.client, 'alwaysOn');
   const building = collectionOf(target, ns).createIndex(index.key, index.options);
   try {
-    await Promise.race([
-      building.then(
-        () => undefined,
-        () => undefined,
-      ),
-      delay(heldMs),
-    ]);
+    await Promise.race([Promise.allSettled([building]), delay(heldMs)]);
   } finally {
     await holdBuilds(target.client, 'off');
   }

@@ -36,7 +36,7 @@ export async function copyEach({ stores, source, fence }: CopyParts, what: 'one 
     incarnation: fence.incarnation,
     epoch: fence.epoch,
     member,
-    holds: fromStoredPosition(sync.listedAt ?? sync.beginApplying).ts,
+    beginApplying: fromStoredPosition(sync.beginApplying).ts,
     sliceBytes: SLICE_BYTES,
     budget: new ByteBudget(64 * 1024 * 1024),
     fresh: undefined,

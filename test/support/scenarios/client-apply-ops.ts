@@ -3,7 +3,7 @@
  * build of an index that another scenario holds.
  */
 import type { Document } from 'mongodb';
-import { plain, type Scenario } from './scenario.ts';
+import { plain, type Doc, type Scenario } from './scenario.ts';
 
 export const clientApplyOps: Scenario = {
   key: 'client_apply_ops',
@@ -15,12 +15,14 @@ export const clientApplyOps: Scenario = {
   change: async (place) => {
     const on = (name: string): string => `${place.db.databaseName}.${name}`;
     const insert = (name: string, _id: string): Document => ({ op: 'i', ns: on(name), o: { _id, text: _id } });
-    const remove = (name: string, _id: number): Document => ({ op: 'd', ns: on(name), o: { _id } });
-    const replace = (name: string, _id: number): Document => {
+    const remove = (name: string, _id: Doc['_id']): Document => ({ op: 'd', ns: on(name), o: { _id } });
+    const replace = (name: string, _id: Doc['_id']): Document => {
       return { op: 'u', ns: on(name), o2: { _id }, o: { _id, replaced: true } };
     };
     await place.admin({ applyOps: [insert('c', 'whole'), replace('c', 3), remove('c', 4), replace('c', 500)] });
     await place.admin({ applyOps: [insert('c', 'apart'), remove('c', 5), remove('c', 5)], allowAtomic: false });
+    await place.collection().insertMany([{ _id: 'changed by both' }, { _id: 'removed by the other' }]);
+    await place.admin({ applyOps: [replace('c', 'changed by both'), remove('c', 'removed by the other')] });
     await place.admin({ applyOps: [remove('nowhere', 1), insert('gone', 'lost')] });
     await place.collection('gone').drop();
     await place.admin({ applyOps: [insert('moved', 'first'), remove('moved', 7), replace('moved', 8)] });
