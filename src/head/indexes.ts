@@ -7,6 +7,7 @@
  * `listIndexes` or an entry gave them.
  */
 import { Binary, BSON, Long } from 'mongodb';
+import { uuidBinary } from '../mongo/uuid.ts';
 import { BsonType, documentLength, elementName, elements, findElement, stringValue, valueBytes } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { document, documentArray, element, elementsWithout, stringElement } from './bytes.ts';
@@ -110,10 +111,6 @@ export class DeferredIndexes {
     const reply = await this.#socket.command('local', { delete: INDEXES, deletes: [deletion] });
     succeeded(reply, 'writing its list of indexes');
   }
-}
-
-function uuidBinary(uuid: string): Binary {
-  return new Binary(Buffer.from(uuid, 'hex'), Binary.SUBTYPE_UUID);
 }
 
 function idOf(uuid: string, name: string): StoredIndex['_id'] {

@@ -5,6 +5,7 @@
  * passed over, and the document written down, durably before the head's position is behind the entry, to be fetched anew.
  */
 import { Binary, Long } from 'mongodb';
+import { uuidBinary } from '../mongo/uuid.ts';
 import { document, elementBytes } from './bytes.ts';
 import { findElement } from '../bson/raw.ts';
 import { writeLocal } from './local.ts';
@@ -33,7 +34,7 @@ export function idDocument(buffer: Buffer, offset: number): Buffer | undefined {
 }
 
 function stored({ uuid, id }: MissingDocument): StoredMissing {
-  return { _id: { uuid: new Binary(Buffer.from(uuid, 'hex'), Binary.SUBTYPE_UUID), id: new Binary(id) } };
+  return { _id: { uuid: uuidBinary(uuid), id: new Binary(id) } };
 }
 
 /** Writes documents down. Not journaled by itself: what is written behind it is not durable before it. */

@@ -7,6 +7,7 @@
  */
 import { Binary, Long } from 'mongodb';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
+import { uuidBinary } from '../mongo/uuid.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { compareOptimes, formatOptime, samePosition, type Position } from '../shared/optime.ts';
@@ -131,10 +132,6 @@ export function toStored(record: HeadRecord): StoredHeadRecord {
     exclude,
     incoming: incoming && storedIncoming(incoming),
   };
-}
-
-function uuidBinary(hex: string): Binary {
-  return new Binary(Buffer.from(hex, 'hex'), Binary.SUBTYPE_UUID);
 }
 
 function fromStored(stored: StoredHeadRecord): HeadRecord {

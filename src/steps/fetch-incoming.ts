@@ -6,7 +6,6 @@
  * inconsistent until the optime at which the reading ended; that it is at all is noted before anything is changed.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { Binary } from 'mongodb';
 import { namespaceOf } from '../head/catalog.ts';
 import type { IncomingCollection } from '../head/ddl.ts';
 import { loadDocuments, makeCollections, remakeCollection, type CollectionToMake } from '../head/load.ts';
@@ -17,6 +16,7 @@ import { succeeded } from '../head/socket.ts';
 import type { ReadSoFar } from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { toTimestamp } from '../mongo/positions.ts';
+import { uuidBinary } from '../mongo/uuid.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { Meter } from '../shared/meter.ts';
 import { formatOptime, type Position } from '../shared/optime.ts';
@@ -136,12 +136,9 @@ class Fetch {
   #list(): Promise<{ readonly seen: Position; readonly listed: ListedCollection | undefined }> {
     const { client } = this.#member;
     const { signal } = this.#ctx;
-    const list = () => listCollection(client, this.#incoming.db, this.#uuid(), this.#head.filter, signal);
+    const list = () =>
+      listCollection(client, this.#incoming.db, uuidBinary(this.#incoming.uuid), this.#head.filter, signal);
     return listDurably(client, list, signal);
-  }
-
-  #uuid(): Binary {
-    return new Binary(Buffer.from(this.#incoming.uuid, 'hex'), Binary.SUBTYPE_UUID);
   }
 
   #toMake({ options, indexes }: ListedCollection): CollectionToMake {
@@ -183,7 +180,7 @@ class Fetch {
     for (let place = after; ;) {
       try {
         await using reader: CollectionReader = await CollectionReader.open({
-          ...{ client, db, uuid: this.#uuid(), after: place, signal },
+          ...{ client, db, uuid: uuidBinary(this.#incoming.uuid), after: place, signal },
           afterClusterTime: toTimestamp(seen.ts),
           pieceBytes: PIECE_BYTES,
           pace: this.#source.pace,

@@ -10,6 +10,7 @@ import { Binary, MongoError, type ObjectId } from 'mongodb';
 import type { OpenHead } from '../head/open-head.ts';
 import type { LockedHead } from '../head/types.ts';
 import { castDriverError } from '../mongo/errors.ts';
+import { uuidBinary } from '../mongo/uuid.ts';
 import { isLifeboatError, type LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import { untilAborted } from '../shared/signals.ts';
@@ -338,6 +339,6 @@ async function readRotation(stores: Stores, incarnation: ObjectId): Promise<Rota
 }
 
 function toRecord(_id: ObjectId, { round, snapshots, at, bytes, tries }: Rotation): Verified['rotation'] {
-  const uuid = at && new Binary(Buffer.from(at.uuid, 'hex'), Binary.SUBTYPE_UUID);
+  const uuid = at && uuidBinary(at.uuid);
   return { _id, round, snapshots, uuid, from: at?.from ? new Binary(at.from) : null, bytes, tries };
 }

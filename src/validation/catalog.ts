@@ -11,6 +11,7 @@ import { replyValues, succeeded } from '../head/socket.ts';
 import { VERSION_NS } from '../head/load.ts';
 import { scratchDatabase } from '../head/scratch.ts';
 import { toTimestamp } from '../mongo/positions.ts';
+import { uuidBinary } from '../mongo/uuid.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Optime } from '../shared/optime.ts';
 import { EVERYTHING } from '../source/filter.ts';
@@ -113,7 +114,7 @@ export async function headCatalog(head: OpenHead, options: { readonly indexes: b
               head,
               db,
               // By the name of a time-series collection, or of what stands beside its buckets, a server lists those.
-              { listIndexes: new Binary(Buffer.from(definition.uuid, 'hex'), Binary.SUBTYPE_UUID) },
+              { listIndexes: uuidBinary(definition.uuid) },
               `listing indexes of ${namespaceOf(definition)}`,
             )
           : [];

@@ -1,11 +1,11 @@
 /** The documents of one range: compared, told apart, and fetched anew. All of it inside a turn of the head. */
-import { Binary } from 'mongodb';
 import type { Applier } from '../head/apply.ts';
 import type { OpTarget } from '../head/batch.ts';
 import { namespaceOf, type HeadCollection } from '../head/catalog.ts';
 import type { HeadConnection } from '../head/connections.ts';
 import { VERSION_NS } from '../head/load.ts';
 import { idDocument } from '../head/missing.ts';
+import { uuidBinary } from '../mongo/uuid.ts';
 import type { Position } from '../shared/optime.ts';
 import type { StoredFinding } from '../stores/records.ts';
 import { compareDocuments, each, HeldRange, type Compared, type Documents } from './compare.ts';
@@ -34,7 +34,7 @@ const MOST_REPAIR_BYTES = 512 * 1024 * 1024;
 
 function ofSource({ reader, collection, range, shape, at, signal }: RangeWork): Promise<Documents> {
   const isOwn = namespaceOf(collection) === VERSION_NS;
-  const target = isOwn ? collection.name : new Binary(Buffer.from(collection.uuid, 'hex'), Binary.SUBTYPE_UUID);
+  const target = isOwn ? collection.name : uuidBinary(collection.uuid);
   return reader.open(collection.db, findCommand(target, range, shape), { at, signal, average: shape.average });
 }
 

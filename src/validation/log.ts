@@ -5,9 +5,10 @@
  * strictly. So an attempt that is cut short leaves what it wrote to the next one, and an older claim writes nothing more.
  */
 import { randomBytes } from 'node:crypto';
-import { Binary, MongoServerError, type ObjectId } from 'mongodb';
+import { MongoServerError, type ObjectId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { toStoredPosition } from '../mongo/positions.ts';
+import { uuidBinary } from '../mongo/uuid.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
@@ -187,7 +188,7 @@ function newCollection(
   { uuid, db, name, notCompared }: CollectionToCompare,
 ): ValidationCollectionRecord {
   return {
-    _id: { validation, uuid: new Binary(Buffer.from(uuid, 'hex'), Binary.SUBTYPE_UUID) },
+    _id: { validation, uuid: uuidBinary(uuid) },
     epoch,
     db,
     name,
