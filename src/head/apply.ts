@@ -204,10 +204,10 @@ export class Applier {
   /**
    * Whether a document is to be taken out before it is inserted: over data of the future it may be there already, and in a
    * capped collection the order of the inserts is that of the documents. Those that are inserted later come behind it in
-   * the same way. A 4.4 takes nothing out of such a collection: what is there stays.
+   * the same way. With the features of a 4.4 nobody can delete from such a collection: what is there stays.
    */
   #isPutLast({ op, ui }: OplogEntry): boolean {
-    return op === 'i' && this.#tolerant && !this.#head.trimsLate && this.#head.catalog.get(ui)?.capped === true;
+    return op === 'i' && this.#tolerant && !this.#head.trimsAlone && this.#head.catalog.get(ui)?.capped === true;
   }
 
   #operations(entry: OplogEntry): Promise<void> | undefined {
@@ -283,7 +283,7 @@ export class Applier {
       if (target === undefined) return this.#noSuchCollection(entry, at);
       if (target === PASSED_OVER) continue;
       this.#batch.add({ entry, at, target });
-      if (this.#head.trimsLate && entry.op === 'i' && isCapped(target)) this.#batch.keepApart();
+      if (this.#head.trimsAlone && entry.op === 'i' && isCapped(target)) this.#batch.keepApart();
     }
     // Of several that are all or nothing the server sees only the first (6.0.5): its list of views would be old.
     if (isView) this.#batch.seal();

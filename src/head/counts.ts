@@ -2,9 +2,10 @@
  * What a mongod believes that its capped collections hold.
  *
  * Number and bytes of a collection's documents are kept beside it and reach the disk with a checkpoint only: after a kill
- * they are those of the checkpoint, while the journal brings the documents back. A capped collection is trimmed by them,
- * also on a head, so that one that was killed would lose more than its source, or less (4.4.2, 5.0.32, 6.0.5, 6.0.27: a
- * collection with `max: 100` and 82 documents believed in 100, and lost one for each that came). `validate` counts anew.
+ * they are those of the checkpoint, while the journal brings the documents back. A capped collection is trimmed by them, on
+ * what is restored from a head, and on a head itself where no entry says what is lost (trims.ts), so that one that was
+ * killed would lose more than its source, or less (4.4.2, 5.0.32, 6.0.5, 6.0.27: a collection with `max: 100` and 82
+ * documents believed in 100, and lost one for each that came). `validate` counts anew.
  */
 import { Long } from 'mongodb';
 import type { OpenHead } from './open-head.ts';

@@ -1,6 +1,6 @@
 /** Whether a server stores a document as it is given. */
-import { BsonType, documentLength, elements, findElement } from '../bson/raw.ts';
-import { document, elementBytes } from './bytes.ts';
+import { BsonType, documentLength, elementName, elements, findElement, type RawElement } from '../bson/raw.ts';
+import { document, element, elementBytes } from './bytes.ts';
 import type { OplogEntry } from './entry.ts';
 
 /** CannotGrowDocumentInCappedNamespace. */
@@ -28,11 +28,41 @@ export function isStoredAsGiven(buffer: Buffer, offset: number): boolean {
 export function hasZeroTimestamp(buffer: Buffer, offset: number): boolean {
   // Much faster than looking at each field, and nearly always the answer.
   if (!buffer.subarray(offset, offset + documentLength(buffer, offset)).includes(ZERO)) return false;
-  for (const { type, valueStart, end } of elements(buffer, offset)) {
-    if (type === BsonType.timestamp && buffer.subarray(valueStart, end).equals(ZERO)) return true;
-  }
-  return false;
+  return !zeroTimestamps(buffer, offset).next().done;
 }
+
+function* zeroTimestamps(buffer: Buffer, offset: number): Generator<RawElement> {
+  for (const one of elements(buffer, offset)) {
+    if (one.type === BsonType.timestamp && buffer.subarray(one.valueStart, one.end).equals(ZERO)) yield one;
+  }
+}
+
+/**
+ * The update by difference that puts each Timestamp(0,0) back which the replacement `entry` has lost: some servers put the
+ * time of day in its place whoever replaces (tried: 4.4.2 and 6.0.5 do, whole or one by one; 5.0.32 and 6.0.27 do not).
+ * The field keeps its place. Undefined when that cannot be said: up to the features of 4.4 a difference has paths.
+ * @param asDelta whether the head takes differences as `$v: 2`
+ */
+export function zerosAgain(entry: OplogEntry, asDelta: boolean): OplogEntry | undefined {
+  const { buffer, oStart, o2Start, o2End } = entry;
+  const zeros = [...zeroTimestamps(buffer, oStart)];
+  if (!asDelta && zeros.some((one) => isNoPlainName(elementName(buffer, one)))) return undefined;
+  const fields = document(...zeros.map((one) => elementBytes(buffer, one)));
+  const [version, change] = asDelta
+    ? [VERSION_2, element(BsonType.object, 'diff', document(element(BsonType.object, 'u', fields)))]
+    : [VERSION_1, element(BsonType.object, '$set', fields)];
+  const o = document(element(BsonType.int32, '$v', version), change);
+  const both = Buffer.concat([o, buffer.subarray(o2Start, o2End)]);
+  const at = { oStart: 0, oEnd: o.length, o2Start: o.length, o2End: both.length };
+  return { ...entry, ...at, buffer: both, upsert: false };
+}
+
+function isNoPlainName(name: string): boolean {
+  return name === '' || name.includes('.') || name.startsWith('$');
+}
+
+const VERSION_1 = Buffer.from([1, 0, 0, 0]);
+const VERSION_2 = Buffer.from([2, 0, 0, 0]);
 
 /**
  * What a server answers to a document that cannot take the place of the one that is there: one whose `_id` a collation

@@ -3,6 +3,7 @@ import { endMongodOn, privateSocketPath, startMongod, type RunningMongod } from 
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import { isDiskFull, noteUncleanEnd, type HeadDirectory } from './directory.ts';
 import { HeadSocket } from './socket.ts';
+import { WITH_FAIL_POINTS } from './trims.ts';
 
 export interface HeadMongod {
   readonly running: RunningMongod;
@@ -39,6 +40,7 @@ export async function startHeadMongod(options: HeadMongodOptions): Promise<HeadM
         ttlMonitorEnabled: false,
         disableLogicalSessionCacheRefresh: true,
         diagnosticDataCollectionEnabled: false,
+        ...WITH_FAIL_POINTS,
       },
       // A slow operation would be logged with its documents.
       extraArgs: ['--slowms', '2000000000'],

@@ -7,6 +7,7 @@ import { DeferredIndexes } from './indexes.ts';
 import { refuseTrouble } from './replies.ts';
 import { replyValues, succeeded, type HeadSocket, type Reply } from './socket.ts';
 import { refuseDiverged, writeState, type HeadRecord } from './state.ts';
+import { leaveTrimsToEntries, tellsTrims } from './trims.ts';
 
 export class OpenHead {
   readonly socket: HeadSocket;
@@ -16,11 +17,7 @@ export class OpenHead {
   readonly version: string;
   /** Whether `applyOps` can be all or nothing here: up to 6.x (research, mongodb-internals §2). */
   readonly atomic: boolean;
-  /**
-   * Whether what is applied all or nothing leaves in a capped collection what it has no more room for, until the next
-   * insert (tried on 4.4.2; not so on 5.0.32).
-   */
-  readonly trimsLate: boolean;
+  #featureVersion: string;
   #record: HeadRecord;
   #filter: NamespaceFilter | undefined;
 
@@ -31,7 +28,7 @@ export class OpenHead {
     this.deferred = known.deferred;
     this.version = known.version;
     this.atomic = known.atomic;
-    this.trimsLate = Number.parseInt(known.version, 10) < 5;
+    this.#featureVersion = known.featureVersion;
   }
 
   /** Reads what the head holds. `atomic` is found out from its version unless it is given. */
@@ -42,7 +39,26 @@ export class OpenHead {
       deferred: await DeferredIndexes.read(socket),
       version,
       atomic: atomic ?? Number.parseInt(version, 10) <= 6,
+      featureVersion: await leaveTrimsToEntries(socket),
     });
+  }
+
+  /**
+   * Whether it takes out of its capped collections what they have no more room for, and no entry tells that (trims.ts). What
+   * is applied all or nothing stays in them until the next insert then (tried on 4.4.2, and on 5.0.32 with its features).
+   */
+  get trimsAlone(): boolean {
+    return !tellsTrims(this.#featureVersion);
+  }
+
+  /** Whether it takes updates by difference as `$v: 2`, as servers with the features of 5.0 or later write them. */
+  get takesDeltas(): boolean {
+    return Number.parseInt(this.#featureVersion, 10) >= 5;
+  }
+
+  /** To be called when its feature compatibility version was set. */
+  async readFeatures(): Promise<void> {
+    this.#featureVersion = await leaveTrimsToEntries(this.socket);
   }
 
   /** The state as the head holds it. */
@@ -95,6 +111,7 @@ interface KnownHead {
   readonly deferred: DeferredIndexes;
   readonly version: string;
   readonly atomic: boolean;
+  readonly featureVersion: string;
 }
 
 async function versionOf(socket: HeadSocket): Promise<string> {

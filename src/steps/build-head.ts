@@ -6,7 +6,7 @@ import { refuseOddIndexes } from '../head/odd-indexes.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { readLoads, writeLoad, type LoadProgress } from '../head/state.ts';
-import { replyValues, succeeded } from '../head/socket.ts';
+import { readFeatureVersion } from '../head/trims.ts';
 import { Turns } from '../head/turns.ts';
 import { makeViews } from '../head/views.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
@@ -93,13 +93,11 @@ async function prepare(head: OpenHead, { collections }: SyncListing, version: st
 /** Features decide what the head writes into its files, and which entries it takes: as the source does. */
 async function setFeatureCompatibilityVersion(head: OpenHead, version: string): Promise<void> {
   const { socket } = head;
-  const parameter = await socket.command('admin', { getParameter: 1, featureCompatibilityVersion: 1 });
-  const found = replyValues(succeeded(parameter, 'asking for its feature compatibility version'));
-  if ((found['featureCompatibilityVersion'] as { version: string }).version === version) return;
+  if ((await readFeatureVersion(socket)) === version) return;
   // From 7.0 on the command wants to be confirmed; before that it refuses to be.
   const confirm = Number.parseInt(head.version, 10) >= 7 ? { confirm: true } : {};
   const reply = await socket.command('admin', { setFeatureCompatibilityVersion: version, ...confirm });
-  if (reply.ok) return;
+  if (reply.ok) return head.readFeatures();
   head.refuseTrouble(reply);
   const message = `a head of version ${head.version} cannot have the feature compatibility version ${version}`;
   throw new LifeboatError('UnsupportedVersion', message);

@@ -1,5 +1,5 @@
 /** Writes of documents: every form in which an oplog holds one. */
-import type { Document } from 'mongodb';
+import { Timestamp, type Document } from 'mongodb';
 import { plain, type Course, type Place, type Scenario } from './scenario.ts';
 
 /** Moves a unique key on: it is taken from one document and given to the next. */
@@ -72,6 +72,32 @@ export const documentScenarios: readonly Scenario[] = [
       await c.replaceOne({ _id: 11 }, { text: 'x'.repeat(10_000), n: 1 });
       await c.replaceOne({ _id: 1 }, { list: [], nested: {}, text: 'order', n: 1 });
       await c.findOneAndReplace({ _id: 10 }, { replaced: 'by findAndModify' });
+    },
+  },
+  {
+    key: 'zero_replace',
+    promise: 'documents that a pipeline replaces by some with a Timestamp(0,0), which stays one',
+    before: async (place) => {
+      await place.fill();
+      await place.db.createCollection('capped', { capped: true, size: 65_536 });
+      const documents = [0, 1, 2].map((_id) => ({ _id, once: new Timestamp({ t: 1, i: 1 }), n: 1, a: true }));
+      await place.collection('capped').insertMany(documents);
+    },
+    change: async (place) => {
+      const zero = { $literal: new Timestamp({ t: 0, i: 0 }) };
+      const c = place.collection();
+      await c.updateOne({ _id: 0 }, [{ $replaceWith: { zero, n: { $literal: 1 }, last: zero, inside: { zero } } }]);
+      await c.updateOne({ _id: 11 }, [{ $replaceWith: { n: { $literal: 2 }, zero } }]);
+      await c.updateOne({ _id: 'made' }, [{ $replaceWith: { _id: 'made', zero } }], { upsert: true });
+      await place
+        .collection('capped')
+        .updateOne({ _id: 1 }, [{ $replaceWith: { zero, m: { $literal: 1 }, b: { $literal: true } } }]);
+      const transaction = await place.transaction();
+      await transaction.run(place.db.databaseName, {
+        update: 'c',
+        updates: [{ q: { _id: 5 }, u: [{ $replaceWith: { zero, within: 'a transaction' } }] }],
+      });
+      await transaction.commit();
     },
   },
   {

@@ -1,0 +1,43 @@
+/**
+ * Who takes out of a head's capped collections what they have no more room for.
+ *
+ * From the feature compatibility version 5.0 on the source logs each document that such a collection loses, and its
+ * secondaries take out nothing else (collection_impl.cpp, `isEnforcingConstraints`). What came into it first is no matter
+ * of entries: an insert has its optime before its place (write_ops_exec.cpp, insertDocuments), so that with several clients
+ * the source's oldest document need not be the oldest by entries, and clients may delete from it. A head that took out its own
+ * oldest would lose one that its source keeps; and so it would while it holds documents of the future. Only with the server's
+ * fail point does a standalone leave that to the entries, as a secondary does; it is there since 5.0.0.
+ */
+import { LifeboatError } from '../shared/errors.ts';
+import { replyValues, succeeded, type HeadSocket } from './socket.ts';
+
+/** Parameters of a mongod whose fail points can be set. Its checks for the server's own tests stay off. */
+export const WITH_FAIL_POINTS = { enableTestCommands: true, testingDiagnosticsEnabled: false } as const;
+
+/** The feature compatibility version of a head: `x.y`. */
+export async function readFeatureVersion(socket: HeadSocket): Promise<string> {
+  const reply = await socket.command('admin', { getParameter: 1, featureCompatibilityVersion: 1 });
+  const found = replyValues(succeeded(reply, 'asking for its feature compatibility version'));
+  return (found['featureCompatibilityVersion'] as { version: string }).version;
+}
+
+/** Whether the entries of such a source tell what its capped collections lose. */
+export function tellsTrims(featureVersion: string): boolean {
+  return Number.parseInt(featureVersion, 10) >= 5;
+}
+
+/**
+ * Leaves to the entries what capped collections lose, if they tell it.
+ * @returns the feature compatibility version of the head
+ * @throws LifeboatError `HeadLost`, `HeadStrained` (retryable); `UnsupportedVersion` when its mongod has no such fail point
+ */
+export async function leaveTrimsToEntries(socket: HeadSocket): Promise<string> {
+  const featureVersion = await readFeatureVersion(socket);
+  const told = tellsTrims(featureVersion);
+  const mode = told ? 'alwaysOn' : 'off';
+  const reply = await socket.command('admin', { configureFailPoint: 'skipCappedDeletes', mode });
+  // A 4.4 has none: what there is not is not on.
+  if (reply.ok || !told) return featureVersion;
+  const message = `the mongod of the head cannot leave capped collections as they are: ${reply.code} ${reply.codeName}`;
+  throw new LifeboatError('UnsupportedVersion', message);
+}
