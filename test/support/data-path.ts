@@ -45,7 +45,9 @@ import { startReplicaSet, type TestReplicaSet } from './replica-set.ts';
 
 const DEPLOYMENT = 'shop';
 const WINDOW_MS = 3_600_000;
+/** Each disturbance leaves more time than the one before, so that a busy machine comes to an end too. */
 const PATIENCE_MS = 20;
+const PATIENCE_WITH_KILLS_MS = 200;
 
 export interface Disturbance {
   readonly random: Random;
@@ -53,7 +55,7 @@ export interface Disturbance {
   readonly withinMs: number;
   /** How often, of all runs of a step, another run is started beside it instead. */
   readonly twins: number;
-  /** Kills the mongod of the head after random times below this. */
+  /** Kills the mongod of the head after random times, at first below this. */
   readonly killHeadWithinMs?: number;
 }
 
@@ -458,7 +460,7 @@ export class DataPath implements AsyncDisposable {
 
   /**
    * One run of a step; undefined when it was disturbed.
-   * @param cuts how often in a row it was: each gives it more time, so that a busy machine comes to an end too
+   * @param cuts how often in a row it was
    */
   async #once<T>(step: (ctx: StepContext) => Promise<T>, cuts: number): Promise<T | undefined> {
     const disturb = this.#disturb;
@@ -507,11 +509,13 @@ export class DataPath implements AsyncDisposable {
     const disturb = this.#disturb;
     const { random, killHeadWithinMs } = disturb ?? {};
     if (!random || killHeadWithinMs === undefined) return;
-    while (!this.#closing.signal.aborted && this.#disturb === disturb) {
-      await delay(random.below(killHeadWithinMs), undefined, { signal: this.#closing.signal }).catch(() => undefined);
+    for (let kills = 0; !this.#closing.signal.aborted && this.#disturb === disturb;) {
+      const pause = random.below(killHeadWithinMs) + kills * PATIENCE_WITH_KILLS_MS;
+      await delay(pause, undefined, { signal: this.#closing.signal }).catch(() => undefined);
       const pid = await mongodOn(this.#dbpath);
       if (pid === undefined || this.#isCalm || this.#disturb !== disturb || this.#closing.signal.aborted) continue;
       this.disturbed.kills++;
+      kills++;
       process.kill(pid, 'SIGKILL');
     }
   }
