@@ -15,6 +15,7 @@ import { tailOplog } from '../src/steps/tail-oplog.ts';
 import { validateHead } from '../src/steps/validate-head.ts';
 import { updateMember } from '../src/stores/members.ts';
 import type { SyncPlan } from '../src/stores/records.ts';
+import { listCollectionsToBuild, pendingCollections, saveListing } from '../src/syncstore/collections.ts';
 import { at, createOf, entry, insertOf, inTransaction } from './support/entries.ts';
 import { testFolder } from './support/folders.ts';
 import { beginAt, headIdentity, openHead } from './support/head.ts';
@@ -122,6 +123,23 @@ test('a collection whose slices are gone is not built without its documents', as
   await stores.slices.deleteMany({ '_id.incarnation': fence.incarnation, '_id.uuid': _id.uuid });
   const building = buildHead(ctx, { stores, fence, head: made.head }, { maxMs: 10_000 });
   await assert.rejects(building, kind('SliceMissing'));
+});
+
+test('what a stopped twin lists when all is copied is nothing to wait for: entries make it', async () => {
+  await lab.set.client.db('shop').collection('items').insertOne({ n: 1 });
+  await using made = await begun();
+  const { stores, source, fence } = made.deployment;
+  for (let finished = false; !finished;) {
+    ({ finished } = await copySource(ctx, { stores, source, fence, slicesInFlight: 2 }, { maxMs: 5_000 }));
+  }
+  const { collections, views } = await listCollectionsToBuild(stores, fence.incarnation);
+  const late = { ...(await listed(made.deployment, 'shop.items')), name: 'late', state: 'pending' as const };
+  const uuid = new UUID();
+  const listing = { collections: [...collections, { ...late, _id: { ...late._id, uuid } }], views };
+  await saveListing(stores, fence.incarnation, listing);
+  assert.equal((await pendingCollections(stores, fence.incarnation)).length, 1);
+  const { finished } = await buildHead(ctx, { stores, fence, head: made.head }, { maxMs: 10_000 });
+  assert.equal(finished, true);
 });
 
 test('a repair that fails between two batches of a transaction makes the entries be read again, and no resync', async () => {

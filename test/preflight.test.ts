@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { whatItLacks } from '../src/mongod/binary.ts';
 import { checkDisk } from '../src/preflight/disk.ts';
 import { checkOf, type Finding } from '../src/preflight/finding.ts';
 import { folderBytes, freeBytes, openFileLimit } from '../src/preflight/machine-facts.ts';
@@ -52,6 +53,11 @@ test('an oplog that holds less than is asked for is refused, and one too young t
   assert.equal(check(extent(2, 1, { minRetentionHours: 4 })), 'passed');
   assert.equal(check(extent(0.1, 1), 0), 'passed');
   assert.match(checkOplogWindow('a:1', extent(2, 0.8), 3 * HOUR * 1000).detail, /a:1 holds 2 h 30 min when it is full/);
+});
+
+test('a mongod that cannot delete from capped collections, as its source does, is refused', () => {
+  for (const version of ['5.0.0', '5.0.6']) assert.match(whatItLacks(version) ?? '', /5\.0\.7 or newer/);
+  for (const version of ['4.4.2', '5.0.7', '5.0.32', '6.0.0', '7.0.1']) assert.equal(whatItLacks(version), undefined);
 });
 
 test('what is left of an oplog shrinks with every hour that is not read', () => {

@@ -12,6 +12,16 @@ export function majorVersion(version: string): string {
 }
 
 /**
+ * Why a mongod of that version (`x.y.z`) cannot have entries applied to it, undefined when it can. Up to 5.0.6 one refuses to take a
+ * document out of a capped collection (SERVER-63201), while entries of 5.0 tell it to.
+ */
+export function whatItLacks(version: string): string | undefined {
+  const [major, minor, patch] = version.split('.').map(Number);
+  if (major !== 5 || minor !== 0 || patch === undefined || patch >= 7) return undefined;
+  return 'of 5.0 it has to be 5.0.7 or newer, whichever the source runs, to take documents out of capped collections';
+}
+
+/**
  * The `x.y.z` of a binary.
  * @throws LifeboatError `MongodMissing` when it cannot be executed or does not tell
  */
@@ -38,6 +48,8 @@ export async function mongodFor(
   const major = majorVersion(version);
   const path = configured.get(major) ?? (await findMongod(env));
   const found = await mongodVersion(path);
+  const lacks = whatItLacks(found);
+  if (lacks !== undefined) throw new LifeboatError('UnsupportedVersion', `${path} is version ${found}: ${lacks}`);
   if (majorVersion(found) === major) return path;
   throw new LifeboatError('UnsupportedVersion', `${path} is version ${found}, and the data is of ${version}`);
 }

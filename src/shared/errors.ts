@@ -158,7 +158,7 @@ const kinds = {
     code: 'LB2012',
     owner: 'nobody',
     retryable: true,
-    fix: 'It is tried again; see that the replica set has a primary and a majority of its members.',
+    fix: 'It is tried again. If it stays so, see that the replica set has a primary and a majority of its members.',
   },
   FeatureVersionChanged: {
     code: 'LB2017',

@@ -65,7 +65,7 @@ export async function buildHead(
     if (parts.head.state().stage !== 'loading') return { finished: true };
     const { sync, source } = await readMember(parts.stores, parts.fence);
     if (sync && sync.stage !== 'list') {
-      const listing = await listCollectionsToBuild(parts.stores, parts.fence.incarnation);
+      const listing = asCopied(await listCollectionsToBuild(parts.stores, parts.fence.incarnation), sync);
       await attempt.turn((head) => prepare(head, listing, source.featureCompatibilityVersion), ctx.signal);
       const loader = new Loader(ctx, parts, { attempt, listing, deadline, headers, tally, fresh });
       await loader.load();
@@ -77,6 +77,15 @@ export async function buildHead(
     if (Date.now() > deadline) return { finished: false };
     await fresh.wait(ctx.signal, POLL_MS, filled);
   }
+}
+
+/**
+ * The listing without what nobody will copy: when all of it is copied, what else is pending was saved by a twin that was
+ * stopped before. Between its listing and the one that was copied such a collection was made, or dropped, by entries.
+ */
+function asCopied(listing: SyncListing, { stop }: SyncPlan): SyncListing {
+  if (!stop) return listing;
+  return { ...listing, collections: listing.collections.filter(({ state }) => state !== 'pending') };
 }
 
 /** Everything but documents. Does nothing when it was done before. */
