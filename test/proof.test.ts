@@ -107,6 +107,11 @@ before(async () => {
     .db('moving')
     .collection<Numbered>('ring')
     .insertMany([1, 2, 3].map((_id) => ({ _id })));
+  // Is capped and clustered then: its documents are in the order of `_id`.
+  const key = { key: { _id: 1 }, unique: true };
+  await client.db('moving').createCollection('clustered ring', { clusteredIndex: key });
+  await fillTen(client, 'moving', 'clustered ring');
+  await client.db('moving').command({ convertToCapped: 'clustered ring', size: 100_000 });
   for (const name of ['renamed', 'dropped', 'written', 'altered', 'in a transaction'])
     await fillTen(client, 'moving', name);
   twin = await startTwin(source);
@@ -338,6 +343,7 @@ test('what happens on the source after the optime makes no difference, and what 
   await db.createCollection('view since', { viewOn: 'written', pipeline: [] });
   await db.collection<Numbered>('ring').insertOne({ _id: 4 });
   await db.collection<Numbered>('ring').insertOne({ _id: 5 });
+  await db.collection<Numbered>('clustered ring').insertOne({ _id: -1 });
   await source.client.db('going').dropDatabase();
   await source.client.db('going').collection('view').insertOne({ now: 'a collection' });
   const report = await prove();
@@ -346,7 +352,13 @@ test('what happens on the source after the optime makes no difference, and what 
     [],
   );
   const left = report.notCompared.map(({ namespace }) => namespace).filter((name) => name.startsWith('moving.'));
-  assert.deepEqual(left, ['moving.altered', 'moving.dropped', 'moving.renamed', 'moving.renamed since']);
+  assert.deepEqual(left, [
+    'moving.altered',
+    'moving.clustered ring',
+    'moving.dropped',
+    'moving.renamed',
+    'moving.renamed since',
+  ]);
   assert.equal(report.equal, false);
 
   await db.collection<Numbered>('ring').insertOne({ _id: 6 });

@@ -252,8 +252,10 @@ class Proof {
   /** As it is now counts as it was, as far as no entry since then says otherwise. */
   async #compareAsItIs(pair: Pair, uuid: string, capped: boolean): Promise<void> {
     // Documents are added behind all others in natural order, so the beginning of a capped collection is what it was,
-    // if it lost none: nobody knows that where an insert may have trimmed it without a word.
-    const growsVisibly = capped && this.#abilities.logsTrims;
+    // if it lost none: nobody knows that where an insert may have trimmed it without a word. One that is clustered as well
+    // (`convertToCapped` of such a collection makes it, 6.0) has them in the order of `_id`.
+    const grows = capped && !pair.source.options.has('clusteredIndex');
+    const growsVisibly = grows && this.#abilities.logsTrims;
     const isKnown = (): boolean =>
       !this.#hasMoved(pair.source) && !(growsVisibly ? this.#since.rewritten : this.#since.written).has(uuid);
     if (isKnown()) {
@@ -267,7 +269,7 @@ class Proof {
     this.#leaveOut(
       pair.source,
       capped
-        ? 'it is capped and lost documents since: the source no longer has what it held'
+        ? 'it is capped and changed since: the source no longer has what it held'
         : 'the source no longer has what it held',
     );
   }
