@@ -9,7 +9,7 @@ import { type MongoClient } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
 import { mongodOn } from '../src/mongod/process.ts';
 import { proveEqual, type EqualityReport } from '../src/proof/equality.ts';
-import { isLifeboatError } from '../src/shared/errors.ts';
+import { errorKind, isLifeboatError } from '../src/shared/errors.ts';
 import type { RestoreSummary, SnapshotSummary } from '../src/shared/messages.ts';
 import { TASK_QUEUE } from '../src/shared/names.ts';
 import { formatOptime, type Optime } from '../src/shared/optime.ts';
@@ -47,6 +47,24 @@ for (const name of OTHER_VERSIONS) {
     assert.ok('path' in found);
     t.diagnostic(`mongod ${found.version}`);
     await backUpAndRestore(t, found);
+  });
+}
+
+for (const [name, older] of [
+  ['4.4', '4.2'],
+  ['5.0', '4.4'],
+  ['6.0.27', '5.0'],
+] as const) {
+  const skip = await missing(name);
+  test(`a backup of a mongod ${name} whose features become those of ${older} needs a resync`, { skip }, async () => {
+    const found = await mongodOf(name);
+    assert.ok('path' in found);
+    await using lifeboat = await startLifeboat({ mongod: found });
+    await lifeboat.startBackup('shop');
+    await lifeboat.untilPhase('shop', 'routine', 180_000);
+    await lifeboat.source.client.db('admin').command({ setFeatureCompatibilityVersion: older });
+    const { problem } = await lifeboat.untilPhase('shop', 'resync-needed');
+    assert.equal(problem?.code, errorKind('FeatureVersionChanged').code);
   });
 }
 
