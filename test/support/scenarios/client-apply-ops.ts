@@ -1,11 +1,11 @@
 /**
- * A scenario by itself: a client's `applyOps` takes the lock of the whole server and waits for whatever holds any, such as a
+ * Scenarios by themselves: a client's `applyOps` takes the lock of the whole server and waits for whatever holds any, such as a
  * build of an index that another scenario holds.
  */
 import type { Document } from 'mongodb';
 import { plain, type Doc, type Scenario } from './scenario.ts';
 
-export const clientApplyOps: Scenario = {
+const operations: Scenario = {
   key: 'client_apply_ops',
   promise: "a client's own applyOps, with collections that it names by name alone, whatever has the name later",
   before: async (place) => {
@@ -31,3 +31,30 @@ export const clientApplyOps: Scenario = {
     await place.admin({ applyOps: [insert('moved', 'second'), remove('moved', 9)] });
   },
 };
+
+/** No other command makes one that stays until its owner drops it. */
+const temporary: Scenario = {
+  key: 'temp_stays',
+  promise: 'a temporary collection that is there all the time, and one that is made a lasting one',
+  course: (place) => {
+    const make = async (name: string): Promise<void> => {
+      const create = { op: 'c', ns: `${place.db.databaseName}.$cmd`, o: { create: name, temp: true } };
+      await place.admin({ applyOps: [create] });
+      await place.fill(plain(), name);
+    };
+    return {
+      before: async () => {
+        for (const name of ['early', 'renamed']) await make(name);
+      },
+      sliced: () => make('in the sync'),
+      routine: async () => {
+        await make('late');
+        await place.collection('renamed').rename('lasts');
+        for (const name of ['early', 'late']) await place.collection(name).insertOne({ _id: 'since' });
+      },
+      restarted: () => place.collection('early').insertOne({ _id: 'at the end' }),
+    };
+  },
+};
+
+export const clientApplyOps: readonly Scenario[] = [operations, temporary];

@@ -1,5 +1,11 @@
 /** Indexes of every kind, made, changed and dropped; and builds that take longer than a moment. */
-import { MongoServerError, type Collection, type CreateIndexesOptions, type IndexSpecification } from 'mongodb';
+import {
+  MongoServerError,
+  type Collection,
+  type CreateIndexesOptions,
+  type Document,
+  type IndexSpecification,
+} from 'mongodb';
 import { plain, type Course, type Doc, type Place, type Scenario } from './scenario.ts';
 
 const DUPLICATE_KEY = 11000;
@@ -74,9 +80,22 @@ async function hold({ major, client }: Place, isOn: boolean): Promise<void> {
   await client.db('admin').command({ configureFailPoint, ...(isOn ? { mode: 'alwaysOn', data } : { mode: 'off' }) });
 }
 
+/** Sends a command that waits for a build which it ends; settles when it waits. */
+async function under({ db, client }: Place, command: Document): Promise<{ readonly ended: Promise<unknown> }> {
+  let isEnded = false;
+  const ended = db.command(command).finally(() => {
+    isEnded = true;
+  });
+  ended.catch(() => undefined);
+  const [[name, value] = ['', '']] = Object.entries(command);
+  const operations = [{ $currentOp: {} }, { $match: { [`command.${name}`]: value, 'command.$db': db.databaseName } }];
+  while (!isEnded && (await client.db('admin').aggregate(operations).toArray()).length === 0);
+  return { ended };
+}
+
 /** Builds that begin before the sync and end after it; the server goes on with all of them when the first is let go. */
 function longBuilds(): { readonly builds: Build[]; readonly of: (n: number) => Build } {
-  const builds = [new Build(), new Build(), new Build(), new Build()];
+  const builds = Array.from({ length: 6 }, () => new Build());
   return {
     builds,
     of(n) {
@@ -93,16 +112,18 @@ async function withHanging(place: Place, name: string): Promise<void> {
 
 const twoPhase: Course = {
   key: 'two_phase',
-  promise: 'two-phase index builds that start before the sync or in it and commit after it',
+  promise: 'two-phase index builds that start before the sync or in it and commit after it, or are aborted by a drop',
   course: (place) => {
     const { of, builds } = longBuilds();
     return {
       before: async () => {
-        for (const name of ['early', 'late', 'dropped', 'other']) await withHanging(place, name);
+        for (const name of ['early', 'late', 'dropped', 'other', 'goes', 'stays']) await withHanging(place, name);
         await place.collection('other').createIndex({ key: 1 });
         await hold(place, true);
         await of(0).begin(place, 'early', 'long');
         await of(1).begin(place, 'dropped', 'long');
+        await of(4).begin(place, 'goes', 'long');
+        await of(5).begin(place, 'stays', 'long');
       },
       sliced: async () => {
         await of(2).begin(place, 'late', 'long', { unique: true, sparse: true });
@@ -111,8 +132,16 @@ const twoPhase: Course = {
       },
       routine: async () => {
         await place.collection('early').updateOne({ _id: 0 }, { $set: { n: 'now' } });
+        const ends = [
+          await under(place, { drop: 'goes' }),
+          await under(place, { dropIndexes: 'stays', index: 'long' }),
+        ];
         await hold(place, false);
-        for (const build of builds) if ((await build.ended()) !== 'built') throw new Error('a build failed');
+        for (const end of ends) await end.ended;
+        for (const [n, build] of builds.entries()) {
+          const ended = await build.ended();
+          if ((ended === 'built') !== n < 4) throw new Error(`build ${n} ended with ${ended}`);
+        }
         await place.collection('dropped').drop();
       },
     };
