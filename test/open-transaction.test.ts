@@ -25,12 +25,11 @@ async function prepared(
   collection: string,
   documents: readonly Document[] = [],
 ): Promise<HandTransaction> {
-  const transaction = await HandTransaction.open(members[0]?.address ?? { port: 0 });
-  await transaction.run('shop', { insert: collection, documents: [{ _id: 'prepared' }] });
-  await transaction.run('shop', { update: collection, updates: [{ q: { _id: 'there' }, u: { $set: { n: 1 } } }] });
-  for (const one of documents) await transaction.run('shop', { insert: collection, documents: [one] });
-  await transaction.prepare();
-  return transaction;
+  return HandTransaction.prepared(members[0]?.address ?? { port: 0 }, async (transaction) => {
+    await transaction.run('shop', { insert: collection, documents: [{ _id: 'prepared' }] });
+    await transaction.run('shop', { update: collection, updates: [{ q: { _id: 'there' }, u: { $set: { n: 1 } } }] });
+    for (const one of documents) await transaction.run('shop', { insert: collection, documents: [one] });
+  });
 }
 
 for (const version of [null, ...OTHER_VERSIONS]) {

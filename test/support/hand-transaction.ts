@@ -1,7 +1,7 @@
 /** A transaction that is driven by hand, as `mongos` drives one: over a session of its own that can also prepare it. */
 import { Long, UUID, type Document, type Timestamp } from 'mongodb';
 import type { MongodAddress } from '../../src/mongod/process.ts';
-import { fields, RawWire, rawDocument } from './raw-wire.ts';
+import { fields, RawWire, rawDocument, RefusedByServer } from './raw-wire.ts';
 
 /** Needs a server with test commands. */
 export class HandTransaction implements AsyncDisposable {
@@ -16,6 +16,24 @@ export class HandTransaction implements AsyncDisposable {
 
   static async open(primary: MongodAddress): Promise<HandTransaction> {
     return new HandTransaction(await RawWire.open(primary));
+  }
+
+  /** One in which `work` was done and that is prepared; begun again when the server says that a client is to. */
+  static async prepared(
+    primary: MongodAddress,
+    work: (transaction: HandTransaction) => Promise<unknown>,
+  ): Promise<HandTransaction> {
+    for (;;) {
+      const transaction = await HandTransaction.open(primary);
+      try {
+        await work(transaction);
+        await transaction.prepare();
+        return transaction;
+      } catch (error) {
+        await transaction[Symbol.asyncDispose]();
+        if (!(error instanceof RefusedByServer) || !error.isTransient) throw error;
+      }
+    }
   }
 
   /** A command inside the transaction. */

@@ -54,17 +54,20 @@ export function fields(document: Document): Buffer {
 const OP_MSG = 2013;
 const HEADER = 16;
 
-/** A connection that sends commands as raw BSON, one at a time. */
 /** What a server answers to a command that it does not take. */
 export class RefusedByServer extends Error {
   readonly code: number;
+  /** Whether a client is meant to begin the transaction again: a conflict, or one rolled back to free the cache. */
+  readonly isTransient: boolean;
 
-  constructor(code: number, message: string) {
+  constructor(code: number, message: string, labels: readonly string[] = []) {
     super(`the server refused a raw command: ${code} ${message}`);
     this.code = code;
+    this.isTransient = labels.includes('TransientTransactionError');
   }
 }
 
+/** A connection that sends commands as raw BSON, one at a time. */
 export class RawWire implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #incoming: AsyncIterator<Buffer>;
@@ -100,7 +103,7 @@ export class RawWire implements AsyncDisposable {
     });
     this.#rest = this.#rest.subarray(this.#rest.readInt32LE(0));
     const failure = reply['writeErrors']?.[0] ?? (reply['ok'] === 1 ? undefined : reply);
-    if (failure) throw new RefusedByServer(Number(failure.code), String(failure.errmsg));
+    if (failure) throw new RefusedByServer(Number(failure.code), String(failure.errmsg), reply['errorLabels']);
     return reply;
   }
 

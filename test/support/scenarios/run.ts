@@ -32,6 +32,9 @@ export async function runScenarios(
   const able = scenarios.filter(({ from }) => from === undefined || from <= major);
   await using source = await startReplicaSet({
     binary,
+    // Room for the large transactions of many scenarios beside one that stays open: of a full cache, the server rolls
+    // the oldest back as a conflict.
+    cacheGiB: 1,
     setParameters: {
       enableTestCommands: true,
       transactionLifetimeLimitSeconds: 3_600,

@@ -86,6 +86,10 @@ export class Place {
     return HandTransaction.open(this.#primary);
   }
 
+  async prepared(work: (transaction: HandTransaction) => Promise<unknown>): Promise<HandTransaction> {
+    return HandTransaction.prepared(this.#primary, work);
+  }
+
   async admin(command: Document): Promise<Document> {
     return this.client.db('admin').command(command);
   }

@@ -13,15 +13,12 @@ async function transact(
   work: (session: ClientSession) => Promise<unknown>,
   aborts = false,
 ): Promise<void> {
-  const session = place.client.startSession();
-  try {
-    session.startTransaction();
-    await work(session);
-    if (aborts) await session.abortTransaction();
-    else await session.commitTransaction();
-  } finally {
-    await session.endSession();
-  }
+  await place.client.withSession((session) =>
+    session.withTransaction(async () => {
+      await work(session);
+      if (aborts) await session.abortTransaction();
+    }),
+  );
 }
 
 async function write(place: Place, session: ClientSession): Promise<void> {
@@ -52,21 +49,17 @@ async function statements(place: Place, transaction: HandTransaction, collection
 }
 
 async function prepared(place: Place, collection = 'c'): Promise<HandTransaction> {
-  const transaction = await place.transaction();
-  await statements(place, transaction, collection);
-  await transaction.prepare();
-  return transaction;
+  return place.prepared((transaction) => statements(place, transaction, collection));
 }
 
 async function preparedLarge(place: Place): Promise<HandTransaction> {
-  const transaction = await place.transaction();
-  for (const n of [1, 2, 3]) {
-    const document = { _id: `large ${n}`, part: new Binary(Buffer.alloc(LARGE, n)) };
-    await transaction.run(place.db.databaseName, { insert: 'c', documents: [document] });
-  }
-  await statements(place, transaction);
-  await transaction.prepare();
-  return transaction;
+  return place.prepared(async (transaction) => {
+    for (const n of [1, 2, 3]) {
+      const document = { _id: `large ${n}`, part: new Binary(Buffer.alloc(LARGE, n)) };
+      await transaction.run(place.db.databaseName, { insert: 'c', documents: [document] });
+    }
+    await statements(place, transaction);
+  });
 }
 
 /** A transaction that one moment begins and another decides. */
