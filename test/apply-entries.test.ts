@@ -1,7 +1,7 @@
 /** What the step that applies entries says of where the head stands, and of a head that holds nothing. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { Long, UUID, type Document } from 'mongodb';
+import { Long, ObjectId, UUID, type Document } from 'mongodb';
 import type { HeadOwner } from '../src/head/owner.ts';
 import { fromStoredPosition } from '../src/mongo/positions.ts';
 import { appendBatch, CHAIN_START } from '../src/oplogstore/batches.ts';
@@ -136,7 +136,7 @@ test('what a stopped twin lists when all is copied is nothing to wait for: entri
   const late = { ...(await listed(made.deployment, 'shop.items')), name: 'late', state: 'pending' as const };
   const uuid = new UUID();
   const listing = { collections: [...collections, { ...late, _id: { ...late._id, uuid } }], views };
-  await saveListing(stores, fence.incarnation, listing);
+  await saveListing(stores, listing, new ObjectId());
   assert.equal((await pendingCollections(stores, fence.incarnation)).length, 1);
   const { finished } = await buildHead(ctx, { stores, fence, head: made.head }, { maxMs: 10_000 });
   assert.equal(finished, true);

@@ -113,18 +113,23 @@ test('a chain is read from an index, never from the slices themselves', async ()
   assert.equal(plan['executionStats'].totalDocsExamined, 0);
 });
 
-test('an outcome is noted once, and a listing replaces the one before it', async () => {
+test('an outcome is noted once, and of several listings each is had by itself', async () => {
   const sync = new ObjectId();
-  const record = (n: number): Parameters<typeof saveListing>[2]['collections'][number] => ({
+  const record = (n: number): Parameters<typeof saveListing>[1]['collections'][number] => ({
     _id: { incarnation: sync, uuid: new Binary(Buffer.alloc(16, n), 4) },
     db: 'shop', name: `c${n}`, options: new Binary(), indexes: [], state: 'pending', documents: 0, bytes: 0,
   }); // prettier-ignore
-  await saveListing(stores, sync, { collections: [record(1), record(2)], views: [] });
-  await saveListing(stores, sync, { collections: [record(2), record(3)], views: [] });
+  const [first, second] = [new ObjectId(), new ObjectId()];
+  await saveListing(stores, { collections: [record(1), record(2)], views: [] }, first);
+  await saveListing(stores, { collections: [record(2), record(3)], views: [] }, second);
   const uuid = record(3)._id.uuid;
   await saveOutcomes(stores, sync, [{ uuid, state: 'done', documents: 5, bytes: 50 }]);
   await saveOutcomes(stores, sync, [{ uuid, state: 'dropped', documents: 0, bytes: 0 }]);
-  const { collections } = await listCollectionsToBuild(stores, sync);
+  const { collections } = await listCollectionsToBuild(stores, sync, second);
+  assert.deepEqual(
+    (await listCollectionsToBuild(stores, sync, first)).collections.map(({ name }) => name),
+    ['c1', 'c2'],
+  );
   assert.deepEqual(
     collections.map(({ name, state, documents }) => [name, state, documents]),
     [

@@ -9,16 +9,24 @@
  * fail point does a standalone leave that to the entries, as a secondary does; it is there since 5.0.0.
  */
 import { LifeboatError } from '../shared/errors.ts';
+import { refuseTrouble } from './replies.ts';
 import { replyValues, succeeded, type HeadSocket } from './socket.ts';
 
 /** Parameters of a mongod whose fail points can be set. Its checks for the server's own tests stay off. */
 export const WITH_FAIL_POINTS = { enableTestCommands: true, testingDiagnosticsEnabled: false } as const;
 
-/** The feature compatibility version of a head: `x.y`. */
-export async function readFeatureVersion(socket: HeadSocket): Promise<string> {
+export interface FeatureVersion {
+  /** `x.y` */
+  readonly version: string;
+  /** There while it goes from one version to another, also after a mongod that died on the way. */
+  readonly targetVersion?: string;
+}
+
+/** The feature compatibility version of a head. */
+export async function readFeatureVersion(socket: HeadSocket): Promise<FeatureVersion> {
   const reply = await socket.command('admin', { getParameter: 1, featureCompatibilityVersion: 1 });
   const found = replyValues(succeeded(reply, 'asking for its feature compatibility version'));
-  return (found['featureCompatibilityVersion'] as { version: string }).version;
+  return found['featureCompatibilityVersion'] as FeatureVersion;
 }
 
 /** Whether the entries of such a source tell what its capped collections lose. */
@@ -32,12 +40,13 @@ export function tellsTrims(featureVersion: string): boolean {
  * @throws LifeboatError `HeadLost`, `HeadStrained` (retryable); `UnsupportedVersion` when its mongod has no such fail point
  */
 export async function leaveTrimsToEntries(socket: HeadSocket): Promise<string> {
-  const featureVersion = await readFeatureVersion(socket);
+  const { version: featureVersion } = await readFeatureVersion(socket);
   const told = tellsTrims(featureVersion);
   const mode = told ? 'alwaysOn' : 'off';
   const reply = await socket.command('admin', { configureFailPoint: 'skipCappedDeletes', mode });
   // A 4.4 has none: what there is not is not on.
   if (reply.ok || !told) return featureVersion;
+  refuseTrouble(reply, 'leaving capped collections to the entries');
   const message = `the mongod of the head cannot leave capped collections as they are: ${reply.code} ${reply.codeName}`;
   throw new LifeboatError('UnsupportedVersion', message);
 }

@@ -1,5 +1,5 @@
 /** Step: choose the optimes of an initial sync and list what is to be copied (research, mongodb-internals §3). */
-import type { Long, MongoClient, ObjectId, Timestamp } from 'mongodb';
+import { ObjectId, type Long, type MongoClient, type Timestamp } from 'mongodb';
 import { run, type FirstBatch } from '../mongo/commands.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
@@ -45,10 +45,11 @@ export async function beginSync(ctx: StepContext, parts: BeginSyncParts): Promis
     const filter = namespaceFilter(plan.exclude ?? []);
     const list = (): Promise<Listing> => listSource(pinned.client, filter, ctx.signal);
     const { listed: listing } = await listDurably(pinned.client, list, ctx.signal);
-    await saveListing(stores, fence.incarnation, recordsOf(fence.incarnation, listing));
+    const id = new ObjectId();
+    await saveListing(stores, recordsOf(fence.incarnation, listing), id);
     const { collections, views } = listing;
     ctx.logger.info({ collections: collections.length, views: views.length }, 'listed the source');
-    return planListed(stores, fence, plan);
+    return planListed(stores, fence, plan, id);
   });
 }
 

@@ -65,7 +65,7 @@ export async function buildHead(
     if (parts.head.state().stage !== 'loading') return { finished: true };
     const { sync, source } = await readMember(parts.stores, parts.fence);
     if (sync && sync.stage !== 'list') {
-      const listing = asCopied(await listCollectionsToBuild(parts.stores, parts.fence.incarnation), sync);
+      const listing = await listCollectionsToBuild(parts.stores, parts.fence.incarnation, sync.listing);
       await attempt.turn((head) => prepare(head, listing, source.featureCompatibilityVersion), ctx.signal);
       const loader = new Loader(ctx, parts, { attempt, listing, deadline, headers, tally, fresh });
       await loader.load();
@@ -77,15 +77,6 @@ export async function buildHead(
     if (Date.now() > deadline) return { finished: false };
     await fresh.wait(ctx.signal, POLL_MS, filled);
   }
-}
-
-/**
- * The listing without what nobody will copy: when all of it is copied, what else is pending was saved by a twin that was
- * stopped before. Between its listing and the one that was copied such a collection was made, or dropped, by entries.
- */
-function asCopied(listing: SyncListing, { stop }: SyncPlan): SyncListing {
-  if (!stop) return listing;
-  return { ...listing, collections: listing.collections.filter(({ state }) => state !== 'pending') };
 }
 
 /** Everything but documents. Does nothing when it was done before. */
@@ -102,7 +93,8 @@ async function prepare(head: OpenHead, { collections }: SyncListing, version: st
 /** Features decide what the head writes into its files, and which entries it takes: as the source does. */
 async function setFeatureCompatibilityVersion(head: OpenHead, version: string): Promise<void> {
   const { socket } = head;
-  if ((await readFeatureVersion(socket)) === version) return;
+  const found = await readFeatureVersion(socket);
+  if (found.version === version && found.targetVersion === undefined) return head.readFeatures();
   // From 7.0 on the command wants to be confirmed; before that it refuses to be.
   const confirm = Number.parseInt(head.version, 10) >= 7 ? { confirm: true } : {};
   const reply = await socket.command('admin', { setFeatureCompatibilityVersion: version, ...confirm });

@@ -96,8 +96,9 @@ export async function copySource(
   try {
     const tally = await beginTally(ctx, parts, (await member.get()).client, namespaceFilter(plan.exclude ?? []));
     const copying = copyingOf(parts, plan, { member, signal, maxMs, tally });
-    await copyPending(copying, { slicesInFlight: slicesInFlightOf(parts), tick: tally.limitChanged }, failed);
-    const left = await pendingCollections(stores, fence.incarnation);
+    const pending = await pendingCollections(stores, fence.incarnation, plan.listing);
+    await copyPending(copying, pending, { slicesInFlight: slicesInFlightOf(parts), tick: tally.limitChanged }, failed);
+    const left = await pendingCollections(stores, fence.incarnation, plan.listing);
     if (left.length === 0) await planCopied(stores, fence, toStoredPosition(await stopOf(source, member, signal)));
     return { finished: left.length === 0, ...tally.result() };
   } catch (error) {
@@ -160,11 +161,11 @@ function slicesInFlightOf({ slicesInFlight }: CopySourceParts): () => Promise<nu
 /** Several workers take one collection after the other. */
 async function copyPending(
   copying: Copying,
+  pending: readonly CollectionToCopy[],
   { slicesInFlight, tick }: { readonly slicesInFlight: () => Promise<number>; readonly tick: () => void },
   failed: AbortController,
 ): Promise<void> {
   const { stores, incarnation, budget, sliceBytes, signal } = copying;
-  const pending = await pendingCollections(stores, incarnation);
   const begun = await collectionsWithSlices(
     stores,
     incarnation,

@@ -32,7 +32,7 @@ export async function finishSync(ctx: StepContext, parts: FinishParts): Promise<
   if (!sync) throw new LifeboatError('HeadInconsistent', `the initial sync of ${fence.key} has not begun`);
   if (sync.stage === 'built' || sync.stage === 'validated') return;
   const attempt = parts.head.attempt('apply');
-  const { collections } = await listCollectionsToBuild(stores, fence.incarnation);
+  const { collections } = await listCollectionsToBuild(stores, fence.incarnation, sync.listing);
   const listed = new Set(collections.map(({ _id }) => Buffer.from(_id.uuid.buffer).toString('hex')));
   const wallAt = (position: Position): Promise<Date> => wallOfEntry(stores, fence.incarnation, position, ctx.signal);
   await attempt.turn((head) => makeWhole(ctx, head, listed, wallAt), ctx.signal);

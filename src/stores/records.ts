@@ -138,6 +138,8 @@ export interface SyncPlan {
    * `validated`: it was found, or made, equal to the source; the slices are no longer needed.
    */
   readonly stage: 'list' | 'copy' | 'build' | 'built' | 'validated';
+  /** Which listing of collections and views it is of, from `copy` on; absent in plans of older versions, which had one. */
+  readonly listing?: ObjectId;
   /** Whether a transaction was open, or prepared, when the optimes were chosen; absent in plans of older versions. */
   readonly openTransaction?: boolean;
   /** What is left out (`exclude` of the deployment), until the next initial sync; absent where no version could do that. */
@@ -448,6 +450,8 @@ export interface ValidationCollectionRecord {
  */
 export interface SyncCollectionRecord {
   readonly _id: { readonly incarnation: ObjectId; readonly uuid: Binary };
+  /** The listings that have it; the plan says which one counts. Absent where a version knew of no such thing. */
+  readonly listings?: readonly ObjectId[];
   readonly db: string;
   readonly name: string;
   /** As `listCollections` gave them, raw BSON bytes: options, and for each index its spec. */
@@ -461,6 +465,7 @@ export interface SyncCollectionRecord {
 /** `views`: a view of the source (time-series collections among them); `options` are the raw bytes of those of its `listCollections` entry. */
 export interface SyncViewRecord {
   readonly _id: { readonly incarnation: ObjectId; readonly db: string; readonly name: string };
+  readonly listings?: readonly ObjectId[];
   readonly type: 'view' | 'timeseries';
   readonly options: Binary;
 }

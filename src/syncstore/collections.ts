@@ -21,12 +21,19 @@ async function storing<T>(what: string, run: () => Promise<T>): Promise<T> {
   }
 }
 
-/** The collections and views of a sync. Complete once the plan's stage is no longer `list`. */
-export async function listCollectionsToBuild(stores: Stores, incarnation: ObjectId): Promise<SyncListing> {
+/**
+ * The collections and views of a sync. Complete once the plan's stage is no longer `list`.
+ * @param listing that of the plan; without one, all that was ever listed
+ */
+export async function listCollectionsToBuild(
+  stores: Stores,
+  incarnation: ObjectId,
+  listing?: ObjectId,
+): Promise<SyncListing> {
   return storing('reading the listed collections', async () => {
     const [collections, views] = await Promise.all([
-      stores.syncCollections.find({ '_id.incarnation': incarnation }).toArray(),
-      stores.syncViews.find({ '_id.incarnation': incarnation }).toArray(),
+      stores.syncCollections.find(listedIn(incarnation, listing)).toArray(),
+      stores.syncViews.find(listedIn(incarnation, listing)).toArray(),
     ]);
     const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
     return {
@@ -36,32 +43,41 @@ export async function listCollectionsToBuild(stores: Stores, incarnation: Object
   });
 }
 
+function listedIn(incarnation: ObjectId, listing: ObjectId | undefined): object {
+  return { '_id.incarnation': incarnation, ...(listing ? { listings: listing } : {}) };
+}
+
 /**
- * Stores a listing; of what an earlier attempt listed, only what this one has too stays.
+ * Stores a listing; what another one has listed stays, and how far it is.
  *
- * A twin of this attempt may be saving its listing too, even after the copying has begun: so what is there is never
- * taken away or begun anew. Any listing made after beginApplying is as good as another, since what was made or dropped
- * between two of them is made or dropped by entries.
+ * A twin that was stopped may store its own at any time, even when all is copied: the plan says which of them counts, so
+ * that nothing is ever taken away, begun anew or waited for by it. Any listing made after beginApplying is as good as
+ * another, since what was made or dropped between two of them is made or dropped by entries.
+ * @param listing made up for it
  */
-export async function saveListing(stores: Stores, incarnation: ObjectId, listing: SyncListing): Promise<void> {
-  const { collections, views } = listing;
+export async function saveListing(
+  stores: Stores,
+  { collections, views }: SyncListing,
+  listing: ObjectId,
+): Promise<void> {
   await storing('storing the listed collections', async () => {
-    const uuids = collections.map(({ _id }) => _id.uuid);
-    await stores.syncCollections.deleteMany({ '_id.incarnation': incarnation, '_id.uuid': { $nin: uuids } });
-    await stores.syncViews.deleteMany({ '_id.incarnation': incarnation, _id: { $nin: views.map(({ _id }) => _id) } });
     for (const records of inBatches(collections)) {
-      await stores.syncCollections.bulkWrite(records.map(insertOnly), { ordered: false });
+      const writes = records.map((record) => listedBy<SyncCollectionRecord>(record, listing));
+      await stores.syncCollections.bulkWrite(writes, { ordered: false });
     }
-    for (const records of inBatches(views))
-      await stores.syncViews.bulkWrite(records.map(insertOnly), { ordered: false });
+    for (const records of inBatches(views)) {
+      const writes = records.map((record) => listedBy<SyncViewRecord>(record, listing));
+      await stores.syncViews.bulkWrite(writes, { ordered: false });
+    }
   });
 }
 
-function insertOnly<T extends SyncCollectionRecord | SyncViewRecord>(record: T): AnyBulkWriteOperation<T> {
-  const { _id, ...fields } = record;
-  return {
-    updateOne: { filter: { _id }, update: { $setOnInsert: fields }, upsert: true },
-  } as unknown as AnyBulkWriteOperation<T>;
+function listedBy<T extends SyncCollectionRecord | SyncViewRecord>(
+  { _id, listings: _, ...fields }: T,
+  listing: ObjectId,
+): AnyBulkWriteOperation<T> {
+  const update = { $setOnInsert: fields, $addToSet: { listings: listing } };
+  return { updateOne: { filter: { _id }, update, upsert: true } } as unknown as AnyBulkWriteOperation<T>;
 }
 
 function* inBatches<T>(records: readonly T[]): Generator<readonly T[]> {
@@ -92,14 +108,15 @@ export async function saveOutcomes(
   });
 }
 
-/** The collections that are not copied yet. */
+/** The collections of a listing, or of all, that are not copied yet. */
 export async function pendingCollections(
   stores: Stores,
   incarnation: ObjectId,
+  listing?: ObjectId,
 ): Promise<Pick<SyncCollectionRecord, '_id' | 'db' | 'name'>[]> {
   return storing('reading the listed collections', () =>
     stores.syncCollections
-      .find({ '_id.incarnation': incarnation, state: 'pending' })
+      .find({ ...listedIn(incarnation, listing), state: 'pending' })
       .project<Pick<SyncCollectionRecord, '_id' | 'db' | 'name'>>({ _id: 1, db: 1, name: 1 })
       .sort({ _id: 1 })
       .toArray(),

@@ -1,11 +1,11 @@
 /** The plan of an initial sync, inside the record of its member. */
-import type { MatchKeysAndValues } from 'mongodb';
+import type { MatchKeysAndValues, ObjectId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, type MemberFence } from '../stores/members.ts';
 import type { MemberRecord, StoredPosition, SyncPlan } from '../stores/records.ts';
 
-/** Each of these changes one field: a twin that wakes up late finds it set, and leaves it. */
+/** Each of these changes what is asked for before: a twin that wakes up late finds it set, and leaves it. */
 async function change(
   stores: Stores,
   fence: MemberFence,
@@ -27,9 +27,15 @@ export async function savePlan(stores: Stores, fence: MemberFence, plan: SyncPla
   return sync ?? plan;
 }
 
-/** Notes that all collections are listed. */
-export async function planListed(stores: Stores, fence: MemberFence, plan: SyncPlan): Promise<SyncPlan> {
-  const { sync } = await change(stores, fence, { 'sync.stage': 'list' }, { 'sync.stage': 'copy' });
+/** Notes that all collections are listed, in that listing. */
+export async function planListed(
+  stores: Stores,
+  fence: MemberFence,
+  plan: SyncPlan,
+  listing: ObjectId,
+): Promise<SyncPlan> {
+  const fields = { 'sync.stage': 'copy', 'sync.listing': listing } as const;
+  const { sync } = await change(stores, fence, { 'sync.stage': 'list' }, fields);
   return sync ?? plan;
 }
 
