@@ -14,10 +14,10 @@ export interface DocumentsCompared {
   readonly missing: Found;
   readonly extra: Found;
   readonly different: Found;
-  /** Both sides hold the same documents, but not in the same order. */
+  /** What both sides hold does not come in the same order. */
   readonly reordered: boolean;
-  /** With `growing`: the `_id`s, canonical extended JSON, of what the source has behind the end of the copy. */
-  readonly behind: readonly string[];
+  /** With `growing`: the `_id`s, canonical extended JSON, of what only the source has; nothing is `missing` then. */
+  readonly onlyInSource: readonly string[];
   /** Set when too much differed to be held in memory: the counts are then lower bounds, and missing and extra unknown. */
   readonly gaveUp: boolean;
 }
@@ -33,6 +33,8 @@ const MAX_WAITING = 200_000;
 interface Waiting {
   readonly hash: string;
   readonly id: string | undefined;
+  /** How many documents its side gave before it. */
+  readonly at: number;
 }
 
 /** Documents of one side that wait for their counterpart, by `_id`; an `_id` may wait twice where nothing forbids it. */
@@ -58,16 +60,22 @@ class WaitingRoom {
     return taken;
   }
 
+  ids(): string[] {
+    return [...this.#byId.values()].flat().flatMap(({ id }) => id ?? []);
+  }
+
   found(maxIds: number): Found {
-    const ids = [...this.#byId.values()].flat().flatMap(({ id }) => id ?? []);
-    return { count: this.size, ids: ids.slice(0, maxIds) };
+    return { count: this.size, ids: this.ids().slice(0, maxIds) };
   }
 }
 
 export interface CompareOptions {
   /** How many `_id`s to tell of each kind of difference; 0 tells none. */
   readonly maxIds: number;
-  /** Set where documents may have been added to the source since: what it has behind the end of the copy is set apart. */
+  /**
+   * Set where documents may have been added to the source since, in any place: an insert has its optime before its place, so
+   * that of two that are under way at once the later may come first.
+   */
   readonly growing?: boolean;
 }
 
@@ -79,25 +87,31 @@ export async function compareDocuments(
   const onlySource = new WaitingRoom();
   const onlyCopy = new WaitingRoom();
   const differentIds: string[] = [];
-  const behind: string[] = [];
-  let [documents, bytes, different, outOfStep, gaveUp] = [0, 0, 0, false, false];
+  let [documents, bytes, different, reordered, gaveUp] = [0, 0, 0, false, false];
+  // Where the pair stands that was found last. Pairs that come in one order are found in that order.
+  let last = { source: -1, copy: -1 };
 
-  const meet = (document: Buffer, own: WaitingRoom, others: WaitingRoom, isBehind = false): void => {
+  const meet = (document: Buffer, side: 'source' | 'copy', at: number): void => {
+    const [own, others] = side === 'source' ? [onlySource, onlyCopy] : [onlyCopy, onlySource];
     const id = idBytes(document);
     const hash = sha256(document);
     const key = id ? (id.length <= 64 ? id.toString('latin1') : `#${sha256(id)}`) : `-${hash}`;
     const counterpart = others.take(key, hash);
-    if (!counterpart && isBehind) {
-      behind.push(id ? idText(id) : 'no _id');
-    } else if (!counterpart) {
-      own.add(key, { hash, id: maxIds > 0 ? (id ? idText(id) : 'no _id') : undefined });
-    } else if (counterpart.hash !== hash) {
+    if (!counterpart) {
+      const isTold = maxIds > 0 || growing;
+      own.add(key, { hash, id: isTold ? (id ? idText(id) : 'no _id') : undefined, at });
+      return;
+    }
+    const pair = side === 'source' ? { source: at, copy: counterpart.at } : { source: counterpart.at, copy: at };
+    reordered ||= pair.source < last.source || pair.copy < last.copy;
+    last = pair;
+    if (counterpart.hash !== hash) {
       different++;
       if (id && differentIds.length < maxIds) differentIds.push(idText(id));
     }
   };
 
-  for (;;) {
+  for (let at = 0; ; at += 1) {
     const a = source.take() ?? ((await source.fill()) ? source.take() : undefined);
     const b = copy.take() ?? ((await copy.fill()) ? copy.take() : undefined);
     if (!a && !b) break;
@@ -105,27 +119,27 @@ export async function compareDocuments(
       documents++;
       bytes += a.length;
     }
-    const inStep = onlySource.size === 0 && onlyCopy.size === 0;
-    if (inStep && a && b && a.equals(b)) continue;
-    outOfStep ||= !(growing && inStep && a && !b);
-    if (a) meet(a, onlySource, onlyCopy, growing && !b);
-    if (b) meet(b, onlyCopy, onlySource);
+    if (onlySource.size === 0 && onlyCopy.size === 0 && a && b && a.equals(b)) {
+      last = { source: at, copy: at };
+      continue;
+    }
+    if (a) meet(a, 'source', at);
+    if (b) meet(b, 'copy', at);
     if (onlySource.size + onlyCopy.size > MAX_WAITING) {
       gaveUp = true;
       break;
     }
   }
-  const missing = onlySource.found(maxIds);
-  const extra = onlyCopy.found(maxIds);
-  const reordered = outOfStep && missing.count + extra.count + different === 0;
   return {
     documents,
     bytes,
-    missing,
-    extra,
+    missing: growing && !gaveUp ? NOTHING : onlySource.found(maxIds),
+    extra: onlyCopy.found(maxIds),
     different: { count: different, ids: differentIds },
     reordered,
-    behind,
+    onlyInSource: growing && !gaveUp ? onlySource.ids() : [],
     gaveUp,
   };
 }
+
+const NOTHING: Found = { count: 0, ids: [] };

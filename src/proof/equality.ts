@@ -251,11 +251,9 @@ class Proof {
 
   /** As it is now counts as it was, as far as no entry since then says otherwise. */
   async #compareAsItIs(pair: Pair, uuid: string, capped: boolean): Promise<void> {
-    // Documents are added behind all others in natural order, so the beginning of a capped collection is what it was,
-    // if it lost none: nobody knows that where an insert may have trimmed it without a word. One that is clustered as well
-    // (`convertToCapped` of such a collection makes it, 6.0) has them in the order of `_id`.
-    const grows = capped && !pair.source.options.has('clusteredIndex');
-    const growsVisibly = grows && this.#abilities.logsTrims;
+    // A capped collection is what it was, but for the documents whose inserts are told of, if it lost none: nobody knows
+    // that where an insert may have trimmed it without a word.
+    const growsVisibly = capped && this.#abilities.logsTrims;
     const isKnown = (): boolean =>
       !this.#hasMoved(pair.source) && !(growsVisibly ? this.#since.rewritten : this.#since.written).has(uuid);
     if (isKnown()) {
@@ -293,18 +291,16 @@ class Proof {
 
   /** @param addedLater for a capped collection, the `_id`s that were inserted since */
   #judge({ source }: Pair, compared: DocumentsCompared, addedLater?: ReadonlySet<string>): void {
-    const lost = compared.behind.filter((id) => !addedLater?.has(id));
+    const { extra, different, reordered } = compared;
+    const lost = compared.onlyInSource.filter((id) => !addedLater?.has(id));
+    const missing = { count: compared.missing.count + lost.length, ids: [...compared.missing.ids, ...lost] };
     this.#documents += compared.documents;
     this.#bytes += compared.bytes;
-    this.#count(
-      source,
-      'missing',
-      { count: compared.missing.count + lost.length, ids: [...compared.missing.ids, ...lost] },
-      compared,
-    );
-    this.#count(source, 'extra', compared.extra, compared);
-    this.#count(source, 'different', compared.different, compared);
-    if (source.options.has('capped') && compared.reordered) this.#differ(source, 'order');
+    this.#count(source, 'missing', missing, compared);
+    this.#count(source, 'extra', extra, compared);
+    this.#count(source, 'different', different, compared);
+    const isSame = missing.count + extra.count + different.count === 0;
+    if (source.options.has('capped') && isSame && reordered) this.#differ(source, 'order');
   }
 
   #count(namespace: Namespace, kind: DifferenceKind, { count, ids }: Found, { gaveUp }: DocumentsCompared): void {
