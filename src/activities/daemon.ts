@@ -10,7 +10,7 @@ import type { SecretCommands } from '../config/secret-command.ts';
 import { steadily } from '../config/steady.ts';
 import { deploymentUri, unknownDeployment } from '../config/uris.ts';
 import { Metrics } from '../metrics/registry.ts';
-import { mongodFor } from '../mongod/binary.ts';
+import { headMongodFor, mongodFor } from '../mongod/binary.ts';
 import type { Machine } from '../preflight/deployment.ts';
 import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { MemberClaim } from '../shared/messages.ts';
@@ -84,7 +84,7 @@ export class Daemon {
       dataDir: dataDir.path,
       logger: this.logger,
       mongod: async ({ source }) => ({
-        binary: await this.mongodFor(source.version),
+        binary: await this.headMongodFor(source.version),
         cacheGiB: (await this.config()).daemon.headCacheBytes / GIB,
       }),
     });
@@ -223,7 +223,7 @@ export class Daemon {
   /** The machine that the heads of a deployment are on, for the checks. */
   machine(name: string): Machine {
     const dataDir = this.#dataDir.path;
-    return { dataDir, heads: join(dataDir, 'heads', name), mongodFor: (version) => this.mongodFor(version) };
+    return { dataDir, heads: join(dataDir, 'heads', name), mongodFor: (version) => this.headMongodFor(version) };
   }
 
   /**
@@ -244,6 +244,11 @@ export class Daemon {
   /** The path of a mongod that opens files of mongod `version`. */
   async mongodFor(version: string): Promise<string> {
     return mongodFor(version, (await this.config()).daemon.mongod, this.#options.env);
+  }
+
+  /** The same, of one that entries of mongod `version` are applied to. */
+  async headMongodFor(version: string): Promise<string> {
+    return headMongodFor(version, (await this.config()).daemon.mongod, this.#options.env);
   }
 
   arrivals(key: string): Arrivals {

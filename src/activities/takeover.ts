@@ -32,7 +32,7 @@ export async function takeoverTerms(daemon: Daemon): Promise<TakeoverTerms> {
 async function canWorkOn(daemon: Daemon, { deployment, source }: MemberRecord): Promise<boolean> {
   try {
     await daemon.deployment(deployment);
-    await daemon.mongodFor(source.version);
+    await daemon.headMongodFor(source.version);
     return true;
   } catch (error) {
     if (!isLifeboatError(error)) throw error;

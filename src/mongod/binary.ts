@@ -48,10 +48,24 @@ export async function mongodFor(
   const major = majorVersion(version);
   const path = configured.get(major) ?? (await findMongod(env));
   const found = await mongodVersion(path);
-  const lacks = whatItLacks(found);
-  if (lacks !== undefined) throw new LifeboatError('UnsupportedVersion', `${path} is version ${found}: ${lacks}`);
   if (majorVersion(found) === major) return path;
   throw new LifeboatError('UnsupportedVersion', `${path} is version ${found}, and the data is of ${version}`);
+}
+
+/**
+ * The same, for a mongod that entries are applied to.
+ * @throws LifeboatError as mongodFor; `UnsupportedVersion` also of one that lacks what that takes
+ */
+export async function headMongodFor(
+  version: string,
+  configured?: ReadonlyMap<string, string>,
+  env?: NodeJS.ProcessEnv,
+): Promise<string> {
+  const path = await mongodFor(version, configured, env);
+  const found = await mongodVersion(path);
+  const lacks = whatItLacks(found);
+  if (lacks === undefined) return path;
+  throw new LifeboatError('UnsupportedVersion', `${path} is version ${found}: ${lacks}`);
 }
 
 async function findMongod(env: NodeJS.ProcessEnv): Promise<string> {
