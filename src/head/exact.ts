@@ -38,15 +38,20 @@ function* zeroTimestamps(buffer: Buffer, offset: number): Generator<RawElement> 
 }
 
 /**
- * The update by difference that puts each Timestamp(0,0) back which the replacement `entry` has lost: some servers put the
- * time of day in its place whoever replaces (tried: 4.4.2 and 6.0.5 do, whole or one by one; 5.0.32 and 6.0.27 do not).
- * The field keeps its place. Undefined when that cannot be said: up to the features of 4.4 a difference has paths.
+ * The update by difference that puts each Timestamp(0,0) back which a server has taken from the replacement `entry`
+ * (zeros.ts). The field keeps its place. Undefined when a difference cannot name such a field alone:
+ * a name that stands there twice, and, where a difference has paths (up to the features of 4.4), one that is no name of a path.
  * @param asDelta whether the head takes differences as `$v: 2`
  */
 export function zerosAgain(entry: OplogEntry, asDelta: boolean): OplogEntry | undefined {
   const { buffer, oStart, o2Start, o2End } = entry;
   const zeros = [...zeroTimestamps(buffer, oStart)];
-  if (!asDelta && zeros.some((one) => isNoPlainName(elementName(buffer, one)))) return undefined;
+  const names = [...elements(buffer, oStart)].map((one) => elementName(buffer, one));
+  for (const one of zeros) {
+    const name = elementName(buffer, one);
+    if (names.indexOf(name) !== names.lastIndexOf(name)) return undefined;
+    if (!asDelta && isNoPlainName(name)) return undefined;
+  }
   const fields = document(...zeros.map((one) => elementBytes(buffer, one)));
   const [version, change] = asDelta
     ? [VERSION_2, element(BsonType.object, 'diff', document(element(BsonType.object, 'u', fields)))]

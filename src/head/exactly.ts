@@ -15,8 +15,8 @@ import { succeeded } from './socket.ts';
  *
  * In a capped collection one that is there is the same, or of the future, and stays: a 4.4 takes nothing out of such a
  * collection (tried on 4.4.2: IllegalOperation).
- * @throws LifeboatError `HeadLost`, `HeadStrained` (retryable); `EntryNotSupported` of a replacement with a Timestamp(0,0) in
- *   a field whose name a head with the features of 4.4 takes for a path
+ * @throws LifeboatError `HeadLost`, `HeadStrained` (retryable); `EntryNotSupported` of a replacement whose Timestamp(0,0)
+ *   the head takes away and that cannot be put back (zerosAgain)
  */
 export async function exactly(on: HeadConnection, target: OpTarget, entry: OplogEntry): Promise<readonly OplogEntry[]> {
   if (entry.op === 'u' && hasZeroTimestamp(entry.buffer, entry.oStart)) return replaced(on, entry);
@@ -25,11 +25,12 @@ export async function exactly(on: HeadConnection, target: OpTarget, entry: Oplog
   return (await holdsId(on, target, entry)) ? [] : [entry];
 }
 
-function replaced({ head }: HeadConnection, entry: OplogEntry): readonly OplogEntry[] {
+async function replaced({ head, socket }: HeadConnection, entry: OplogEntry): Promise<readonly OplogEntry[]> {
+  if (!(await head.takesZeros(socket))) return [entry];
   const again = zerosAgain(entry, head.takesDeltas);
   if (again) return [entry, again];
-  const what = `a document of ${entry.ns} is replaced by one with a Timestamp(0,0) in a field of an odd name`;
-  throw new LifeboatError('EntryNotSupported', `${head.label}: ${what}`);
+  const what = `a document of ${entry.ns} is replaced by one with a Timestamp(0,0) in a field that is there twice or has an odd name`;
+  throw new LifeboatError('EntryNotSupported', `${head.label}: ${what}, and mongod ${head.version} takes it away`);
 }
 
 /** Whether the head has a document of the `_id` that `entry` inserts. */

@@ -8,6 +8,7 @@ import { refuseTrouble } from './replies.ts';
 import { replyValues, succeeded, type HeadSocket, type Reply } from './socket.ts';
 import { refuseDiverged, writeState, type HeadRecord } from './state.ts';
 import { leaveTrimsToEntries, tellsTrims } from './trims.ts';
+import { takesZeros } from './zeros.ts';
 
 export class OpenHead {
   readonly socket: HeadSocket;
@@ -18,6 +19,7 @@ export class OpenHead {
   /** Whether `applyOps` can be all or nothing here: up to 6.x (research, mongodb-internals §2). */
   readonly atomic: boolean;
   #featureVersion: string;
+  #takesZeros: boolean | undefined;
   #record: HeadRecord;
   #filter: NamespaceFilter | undefined;
 
@@ -54,6 +56,11 @@ export class OpenHead {
   /** Whether it takes updates by difference as `$v: 2`, as servers with the features of 5.0 or later write them. */
   get takesDeltas(): boolean {
     return Number.parseInt(this.#featureVersion, 10) >= 5;
+  }
+
+  /** Whether a replacement loses a Timestamp(0,0) at the top here (zeros.ts). */
+  async takesZeros(socket: HeadSocket): Promise<boolean> {
+    return (this.#takesZeros ??= await takesZeros(socket));
   }
 
   /** To be called when its feature compatibility version was set. */
