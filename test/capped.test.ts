@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { type Collection, type MongoClient } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
 import { toTimestamp } from '../src/mongo/positions.ts';
+import { mongodVersion } from '../src/mongod/binary.ts';
 import type { Optime } from '../src/shared/optime.ts';
 import { DataPath } from './support/data-path.ts';
 import { mongodOf, OTHER_VERSIONS, type OtherVersion } from './support/mongods.ts';
@@ -110,6 +111,7 @@ for (const { version, features } of SOURCES) {
       assert.ok('path' in found);
       await using source = await startSource(found.path, features);
       const db = source.client.db('shop');
+      const major = Number.parseInt(await mongodVersion(found.path), 10);
       const collection = (name: string): Collection<{ _id: string }> => db.collection(name);
       for (const [name, max] of [
         ['two', 2],
@@ -130,7 +132,7 @@ for (const { version, features } of SOURCES) {
           await collection(name).deleteOne({ _id: `${moment} 1` });
           await collection(name).insertOne({ _id: `${moment} 2` });
         }
-        if (moment !== 'listed' || !version?.startsWith('6')) return;
+        if (moment !== 'listed' || major < 6) return;
         await db.command({ collMod: 'enlarged', cappedMax: 9 });
         await collection('enlarged').insertMany([1, 2, 3, 4, 5].map((n) => ({ _id: `enlarged ${n}` })));
         await db.command({ collMod: 'made smaller', cappedMax: 2 });
@@ -155,8 +157,8 @@ for (const { version, features } of SOURCES) {
       await using path = await DataPath.open({ source: source.uri, mongod: found.path });
       await path.initialSync();
       const { ts: begin } = await path.newest();
-      let next = 0;
-      for (let odd = 0, tries = 0; odd === 0 && tries < 60; tries++) {
+      let [next, odd] = [0, 0];
+      for (let tries = 0; odd === 0 && tries < 60; tries++) {
         await Promise.all(
           Array.from({ length: 8 }, async (_, client) => {
             for (let n = 0; n < 40; n++) {
@@ -176,6 +178,7 @@ for (const { version, features } of SOURCES) {
         differences.filter(({ kind }) => kind !== 'order'),
         [],
       );
+      if (odd === 0) t.skip('none of its clients overtook another');
     },
   );
 }

@@ -3,6 +3,9 @@ import { Long, UUID, type Document, type Timestamp } from 'mongodb';
 import type { MongodAddress } from '../../src/mongod/process.ts';
 import { fields, RawWire, rawDocument, RefusedByServer } from './raw-wire.ts';
 
+/** How long one is begun again, in milliseconds: what it collides with may stay. */
+const PATIENCE_MS = 20_000;
+
 /** Needs a server with test commands. */
 export class HandTransaction implements AsyncDisposable {
   readonly #wire: RawWire;
@@ -23,7 +26,7 @@ export class HandTransaction implements AsyncDisposable {
     primary: MongodAddress,
     work: (transaction: HandTransaction) => Promise<unknown>,
   ): Promise<HandTransaction> {
-    for (;;) {
+    for (const begun = performance.now(); ;) {
       const transaction = await HandTransaction.open(primary);
       try {
         await work(transaction);
@@ -31,7 +34,8 @@ export class HandTransaction implements AsyncDisposable {
         return transaction;
       } catch (error) {
         await transaction[Symbol.asyncDispose]();
-        if (!(error instanceof RefusedByServer) || !error.isTransient) throw error;
+        const isWorthATry = error instanceof RefusedByServer && error.isTransient;
+        if (!isWorthATry || performance.now() - begun > PATIENCE_MS) throw error;
       }
     }
   }

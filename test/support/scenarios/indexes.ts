@@ -1,4 +1,5 @@
 /** Indexes of every kind, made, changed and dropped; and builds that take longer than a moment. */
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   MongoServerError,
   type Collection,
@@ -80,7 +81,7 @@ async function hold({ major, client }: Place, isOn: boolean): Promise<void> {
   await client.db('admin').command({ configureFailPoint, ...(isOn ? { mode: 'alwaysOn', data } : { mode: 'off' }) });
 }
 
-/** Sends a command that waits for a build which it ends; settles when it waits. */
+/** Sends a command that waits for a build which it ends; settles when it has for a while, which no state of it tells. */
 async function under({ db, client }: Place, command: Document): Promise<{ readonly ended: Promise<unknown> }> {
   let isEnded = false;
   const ended = db.command(command).finally(() => {
@@ -88,8 +89,9 @@ async function under({ db, client }: Place, command: Document): Promise<{ readon
   });
   ended.catch(() => undefined);
   const [[name, value] = ['', '']] = Object.entries(command);
-  const operations = [{ $currentOp: {} }, { $match: { [`command.${name}`]: value, 'command.$db': db.databaseName } }];
-  while (!isEnded && (await client.db('admin').aggregate(operations).toArray()).length === 0);
+  const isIt = { [`command.${name}`]: value, 'command.$db': db.databaseName, microsecs_running: { $gte: 100_000 } };
+  const operations = [{ $currentOp: {} }, { $match: isIt }];
+  while (!isEnded && (await client.db('admin').aggregate(operations).toArray()).length === 0) await delay(20);
   return { ended };
 }
 
