@@ -314,6 +314,20 @@ test('documents that came to a capped collection meanwhile may stand before othe
   }
 });
 
+test('a capped collection that grew by more than can wait for a counterpart is still compared', async () => {
+  const db = twin.client.db('grown');
+  const read = async (name: string, count: number): Promise<RawCursor> => {
+    await db.createCollection(name, { capped: true, size: 2 ** 25 });
+    await db.collection<Numbered>(name).insertMany(Array.from({ length: count }, (_, _id) => ({ _id })));
+    return new RawCursor(db, { find: name, hint: { $natural: 1 } });
+  };
+  await using theirs = await read('source', 200_010);
+  await using ours = await read('copy', 5);
+  const { gaveUp, missing, onlyInSource } = await compareDocuments(theirs, ours, { maxIds: 0, growing: true });
+  assert.deepEqual([gaveUp, missing.count, onlyInSource.length], [false, 0, 200_005]);
+  await db.dropDatabase();
+});
+
 test('another user, role or password is found', async () => {
   const base = twin.client.db('base');
   await base.command({ updateUser: 'someone', pwd: 'changed' });

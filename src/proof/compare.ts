@@ -125,7 +125,9 @@ export async function compareDocuments(
     }
     if (a) meet(a, 'source', at);
     if (b) meet(b, 'copy', at);
-    if (onlySource.size + onlyCopy.size > MAX_WAITING) {
+    // What a growing source has behind the end of the copy may be any number, and is no difference yet.
+    const isBounded = !growing || b !== undefined;
+    if (isBounded && onlySource.size + onlyCopy.size > MAX_WAITING) {
       gaveUp = true;
       break;
     }
