@@ -15,10 +15,13 @@ const NAMESPACE_EXISTS = 48;
 
 /** `applyOps` makes no collections. */
 export async function makeLocalCollections(socket: HeadSocket): Promise<void> {
-  for (const name of LOCAL_COLLECTIONS) {
-    const reply = await socket.command('local', { create: name });
-    if (reply.code !== NAMESPACE_EXISTS) succeeded(reply, `making local.${name}`);
-  }
+  for (const name of LOCAL_COLLECTIONS) await makeLocal(socket, name);
+}
+
+/** Makes a collection of `local` unless it is there. */
+export async function makeLocal(socket: HeadSocket, name: string): Promise<void> {
+  const reply = await socket.command('local', { create: name });
+  if (reply.code !== NAMESPACE_EXISTS) succeeded(reply, `making local.${name}`);
 }
 
 /**

@@ -7,7 +7,7 @@ import { DeferredIndexes } from './indexes.ts';
 import { refuseTrouble } from './replies.ts';
 import { replyValues, succeeded, type HeadSocket, type Reply } from './socket.ts';
 import { refuseDiverged, writeState, type HeadRecord } from './state.ts';
-import { leaveTrimsToEntries, tellsTrims } from './trims.ts';
+import { leaveTrimsToEntries, tellsTrims, type FeatureVersion } from './trims.ts';
 import { takesZeros } from './zeros.ts';
 
 export class OpenHead {
@@ -41,7 +41,7 @@ export class OpenHead {
       deferred: await DeferredIndexes.read(socket),
       version,
       atomic: atomic ?? Number.parseInt(version, 10) <= 6,
-      featureVersion: await leaveTrimsToEntries(socket),
+      featureVersion: (await leaveTrimsToEntries(socket)).version,
     });
   }
 
@@ -63,9 +63,11 @@ export class OpenHead {
     return (this.#takesZeros ??= await takesZeros(socket));
   }
 
-  /** To be called when its feature compatibility version was set. */
-  async readFeatures(): Promise<void> {
-    this.#featureVersion = await leaveTrimsToEntries(this.socket);
+  /** Its feature compatibility version. To be called when it was set. */
+  async readFeatures(): Promise<FeatureVersion> {
+    const features = await leaveTrimsToEntries(this.socket);
+    this.#featureVersion = features.version;
+    return features;
   }
 
   /** The state as the head holds it. */

@@ -23,7 +23,7 @@ export interface FeatureVersion {
 }
 
 /** The feature compatibility version of a head. */
-export async function readFeatureVersion(socket: HeadSocket): Promise<FeatureVersion> {
+async function readFeatureVersion(socket: HeadSocket): Promise<FeatureVersion> {
   const reply = await socket.command('admin', { getParameter: 1, featureCompatibilityVersion: 1 });
   const found = replyValues(succeeded(reply, 'asking for its feature compatibility version'));
   return found['featureCompatibilityVersion'] as FeatureVersion;
@@ -39,13 +39,13 @@ export function tellsTrims(featureVersion: string): boolean {
  * @returns the feature compatibility version of the head
  * @throws LifeboatError `HeadLost`, `HeadStrained` (retryable); `UnsupportedVersion` when its mongod has no such fail point
  */
-export async function leaveTrimsToEntries(socket: HeadSocket): Promise<string> {
-  const { version: featureVersion } = await readFeatureVersion(socket);
-  const told = tellsTrims(featureVersion);
+export async function leaveTrimsToEntries(socket: HeadSocket): Promise<FeatureVersion> {
+  const features = await readFeatureVersion(socket);
+  const told = tellsTrims(features.version);
   const mode = told ? 'alwaysOn' : 'off';
   const reply = await socket.command('admin', { configureFailPoint: 'skipCappedDeletes', mode });
   // A 4.4 has none: what there is not is not on.
-  if (reply.ok || !told) return featureVersion;
+  if (reply.ok || !told) return features;
   refuseTrouble(reply, 'leaving capped collections to the entries');
   const message = `the mongod of the head cannot leave capped collections as they are: ${reply.code} ${reply.codeName}`;
   throw new LifeboatError('UnsupportedVersion', message);

@@ -5,17 +5,16 @@
  * it matters: no list of versions would be whole, and putting back what was not taken may harm.
  */
 import { Timestamp } from 'mongodb';
+import { makeLocal } from './local.ts';
 import { replyValues, succeeded, type HeadSocket } from './socket.ts';
 
 const TRIED = 'lifeboat.zeros';
-const NAMESPACE_EXISTS = 48;
 const ZERO = new Timestamp({ t: 0, i: 0 });
 
 /** Asks the server itself, in a collection of its `local` database that is there only meanwhile. */
 export async function takesZeros(socket: HeadSocket): Promise<boolean> {
   const trying = 'trying how it stores a Timestamp(0,0)';
-  const made = await socket.command('local', { create: TRIED });
-  if (made.code !== NAMESPACE_EXISTS) succeeded(made, trying);
+  await makeLocal(socket, TRIED);
   const ns = `local.${TRIED}`;
   const operations = [
     { op: 'i', ns, o: { _id: 1 } },

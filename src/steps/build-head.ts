@@ -6,7 +6,6 @@ import { refuseOddIndexes } from '../head/odd-indexes.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { readLoads, writeLoad, type LoadProgress } from '../head/state.ts';
-import { readFeatureVersion } from '../head/trims.ts';
 import { Turns } from '../head/turns.ts';
 import { makeViews } from '../head/views.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
@@ -93,12 +92,12 @@ async function prepare(head: OpenHead, { collections }: SyncListing, version: st
 /** Features decide what the head writes into its files, and which entries it takes: as the source does. */
 async function setFeatureCompatibilityVersion(head: OpenHead, version: string): Promise<void> {
   const { socket } = head;
-  const found = await readFeatureVersion(socket);
-  if (found.version === version && found.targetVersion === undefined) return head.readFeatures();
+  const found = await head.readFeatures();
+  if (found.version === version && found.targetVersion === undefined) return;
   // From 7.0 on the command wants to be confirmed; before that it refuses to be.
   const confirm = Number.parseInt(head.version, 10) >= 7 ? { confirm: true } : {};
   const reply = await socket.command('admin', { setFeatureCompatibilityVersion: version, ...confirm });
-  if (reply.ok) return head.readFeatures();
+  if (reply.ok) return void (await head.readFeatures());
   head.refuseTrouble(reply);
   const message = `a head of version ${head.version} cannot have the feature compatibility version ${version}`;
   throw new LifeboatError('UnsupportedVersion', message);
