@@ -8,6 +8,14 @@ import { LifeboatError } from '../shared/errors.ts';
 import { formatOptime } from '../shared/optime.ts';
 import type { OplogEntry } from './entry.ts';
 
+/** As the parameter of that name tells it. */
+export interface FeatureVersion {
+  /** `x.y` */
+  readonly version: string;
+  /** There while it goes from one version to another, also after a mongod that died on the way. */
+  readonly targetVersion?: string;
+}
+
 const FEATURE_VERSION = 'featureCompatibilityVersion';
 
 /**

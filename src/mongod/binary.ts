@@ -42,14 +42,10 @@ export async function mongodVersion(path: string): Promise<string> {
  */
 export async function mongodFor(
   version: string,
-  configured: ReadonlyMap<string, string> = new Map(),
-  env: NodeJS.ProcessEnv = process.env,
+  configured?: ReadonlyMap<string, string>,
+  env?: NodeJS.ProcessEnv,
 ): Promise<string> {
-  const major = majorVersion(version);
-  const path = configured.get(major) ?? (await findMongod(env));
-  const found = await mongodVersion(path);
-  if (majorVersion(found) === major) return path;
-  throw new LifeboatError('UnsupportedVersion', `${path} is version ${found}, and the data is of ${version}`);
+  return (await findVersion(version, configured, env)).path;
 }
 
 /**
@@ -61,11 +57,22 @@ export async function headMongodFor(
   configured?: ReadonlyMap<string, string>,
   env?: NodeJS.ProcessEnv,
 ): Promise<string> {
-  const path = await mongodFor(version, configured, env);
-  const found = await mongodVersion(path);
+  const { path, found } = await findVersion(version, configured, env);
   const lacks = whatItLacks(found);
   if (lacks === undefined) return path;
   throw new LifeboatError('UnsupportedVersion', `${path} is version ${found}: ${lacks}`);
+}
+
+async function findVersion(
+  version: string,
+  configured: ReadonlyMap<string, string> = new Map(),
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<{ readonly path: string; readonly found: string }> {
+  const major = majorVersion(version);
+  const path = configured.get(major) ?? (await findMongod(env));
+  const found = await mongodVersion(path);
+  if (majorVersion(found) === major) return { path, found };
+  throw new LifeboatError('UnsupportedVersion', `${path} is version ${found}, and the data is of ${version}`);
 }
 
 async function findMongod(env: NodeJS.ProcessEnv): Promise<string> {

@@ -1,5 +1,6 @@
 /** Step: choose the optimes of an initial sync and list what is to be copied (research, mongodb-internals §3). */
 import { ObjectId, type Long, type MongoClient, type Timestamp } from 'mongodb';
+import type { FeatureVersion } from '../head/feature-version.ts';
 import { run, type FirstBatch } from '../mongo/commands.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
@@ -90,11 +91,6 @@ async function savedPlan(
     await updateMember(stores, fence, { source: { ...record.source, featureCompatibilityVersion: found } });
   }
   return savePlan(stores, fence, plan);
-}
-
-interface FeatureVersion {
-  readonly version: string;
-  readonly targetVersion?: string;
 }
 
 /** The version at the begin of the plan or since; undefined while the source goes from one to another. */
