@@ -1,7 +1,7 @@
 /** Capped collections: a head takes out of them what its source does, when its source does. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Collection, type MongoClient } from 'mongodb';
+import { type Collection, type Document, type MongoClient } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
 import { toTimestamp } from '../src/mongo/positions.ts';
 import { mongodVersion } from '../src/mongod/binary.ts';
@@ -41,6 +41,44 @@ for (const { version, features } of SOURCES) {
       }
       await db.renameCollection('few', 'renamed');
       await db.collection('renamed').insertMany(Array.from({ length: 10 }, (_, n) => ({ n: n + 10 })));
+      const { differences, notCompared } = await path.prove();
+      assert.deepEqual([differences, notCompared], [[], []]);
+    },
+  );
+
+  test(
+    `what a client's applyOps of one piece pushes out of a capped collection is gone, on a ${what}`,
+    { skip: 'missing' in found && found.missing },
+    async () => {
+      assert.ok('path' in found);
+      await using source = await startSource(found.path, features);
+      const db = source.client.db('shop');
+      const collection = (name: string): Collection<{ _id: number; text?: string }> => db.collection(name);
+      await db.createCollection('few', { capped: true, size: 1 << 20, max: 6 });
+      await db.createCollection('small', { capped: true, size: 65_536 });
+      await db.createCollection('others');
+      const text = 'x'.repeat(9_000);
+      for (const name of ['few', 'small']) {
+        await collection(name).insertMany([1, 2, 3, 4, 5, 6, 7, 8].map((_id) => ({ _id, text })));
+      }
+      await using path = await DataPath.open({ source: source.uri, mongod: found.path });
+      await path.initialSync();
+      await path.validate();
+      const ns = (name: string): string => `shop.${name}`;
+      const group = (applyOps: Document[]): Promise<Document> => source.client.db('admin').command({ applyOps });
+      for (let first = 10; first < 40; first += 10) {
+        const inserts = [1, 2, 3].flatMap((n) =>
+          ['few', 'small'].map((name) => ({ op: 'i', ns: ns(name), o: { _id: first + n, text } })),
+        );
+        await group([...inserts, { op: 'i', ns: ns('others'), o: { _id: first } }]);
+        await group([
+          { op: 'u', ns: ns('few'), o2: { _id: first + 5 }, o: { _id: first + 5, upserted: true } },
+          { op: 'i', ns: ns('small'), o: { text, _id: first + 5 } },
+        ]);
+        if (first === 20) await path.restartHead();
+        // What comes by itself pushes out, too, and says so.
+        for (const name of ['few', 'small']) await collection(name).insertOne({ _id: first + 6, text });
+      }
       const { differences, notCompared } = await path.prove();
       assert.deepEqual([differences, notCompared], [[], []]);
     },

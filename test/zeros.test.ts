@@ -1,14 +1,16 @@
 /** A Timestamp(0,0) at the top of a document that an entry replaces: some servers put the time of day in its place. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { UUID, type MongoClient } from 'mongodb';
+import { Timestamp, UUID, type MongoClient } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
+import { DataPath } from './support/data-path.ts';
 import { at, createOf, entry, insertOf } from './support/entries.ts';
 import { testFolder } from './support/folders.ts';
 import { applyAll, beginAt, connectHead, headIdentity, openHead } from './support/head.ts';
 import { mongodOf, OTHER_VERSIONS } from './support/mongods.ts';
 import { fields, int32, int64, rawDocument, type RawField } from './support/raw-wire.ts';
+import { startReplicaSet } from './support/replica-set.ts';
 
 const ui = new UUID();
 const ID: RawField = [0x10, '_id', int32(1)];
@@ -78,5 +80,32 @@ for (const version of [null, ...OTHER_VERSIONS]) {
     } finally {
       await head.close();
     }
+  });
+
+  test(`a Timestamp(0,0) in a client's applyOps ends equal, or stops the backup: ${what}`, { skip }, async () => {
+    assert.ok('path' in found);
+    await using source = await startReplicaSet({ binary: found.path });
+    const c = source.client.db('shop').collection<{ _id: number; zero?: Timestamp }>('c');
+    await c.insertMany([{ _id: 1 }, { _id: 2 }]);
+    await using path = await DataPath.open({ source: source.uri, mongod: found.path });
+    await path.initialSync();
+    await path.validate();
+    const o = { _id: 2, zero: new Timestamp({ t: 0, i: 0 }) };
+    const applyOps = [
+      { op: 'd', ns: 'shop.c', o: { _id: 1 } },
+      { op: 'u', ns: 'shop.c', o2: { _id: 2 }, o },
+      { op: 'i', ns: 'shop.c', o: { ...o, _id: 3 } },
+    ];
+    await source.client.db('admin').command({ applyOps });
+    const kept = await c.countDocuments({ zero: o.zero });
+    if (kept === 2) {
+      const { differences, notCompared } = await path.prove();
+      assert.deepEqual([differences, notCompared], [[], []]);
+      return;
+    }
+    assert.equal(kept, 0);
+    await assert.rejects(path.prove(), (error) => isLifeboatError(error, 'EntryNotSupported'));
+    await using head = await path.connectHead();
+    assert.deepEqual(await head.db('shop').collection('c').find().toArray(), [{ _id: 1 }, { _id: 2 }]);
   });
 }

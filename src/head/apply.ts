@@ -19,8 +19,8 @@ import { namespaceRule, splitNamespace } from '../source/namespaces.ts';
 import { bytesOf, fitsOneBatch, isCapped, OpBatch, type BatchOp, type OpTarget } from './batch.ts';
 import type { HeadCollection } from './catalog.ts';
 import { applyCommand, incomingBy, type IncomingCollection } from './ddl.ts';
-import { documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
-import { anew, hasZeroTimestamp, isStoredAsGiven, NOT_IN_PLACE, OTHER_SIZE } from './exact.ts';
+import { describe, documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
+import { anew, hasZeroTimestamp, isStoredAsGiven, NOT_IN_PLACE, OTHER_SIZE, withIdFirst } from './exact.ts';
 import { refuseFeatureVersion } from './feature-version.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
 import { exactly } from './exactly.ts';
@@ -220,36 +220,58 @@ export class Applier {
       case 'last':
         return this.#transaction(entry);
       case 'plain':
-        return this.#unit(this.#plainOperations(entry, entry), entry);
+        return this.#group(
+          this.#plainOperations(entry, entry).flatMap((one) => this.#unrolled(one, entry)),
+          entry,
+        );
     }
   }
 
   /** The transaction that an entry commits. */
   #transaction(entry: OplogEntry): Promise<void> | undefined {
     const committed = this.#transactions.commit(entry);
-    return 'groups' in committed ? this.#marked(committed.groups, entry) : this.#unit(committed.operations, entry);
+    if ('groups' in committed) return this.#marked(committed.groups, entry);
+    return this.#unit(
+      committed.operations.flatMap((one) => this.#unrolled(one, entry)),
+      entry,
+    );
   }
 
   /**
-   * The operations of an `applyOps` that is no transaction. Up to 6.x its updates insert what is not there, unless it says
-   * otherwise; its entry says so once, or not at all (apply_ops.idl, ApplyOps::extractOperationsTo).
+   * The operations of an `applyOps` that is no transaction, as its primary stored them. Up to 6.x its updates insert what is
+   * not there, unless it says otherwise; its entry says so once, or not at all (apply_ops.idl, ApplyOps::extractOperationsTo).
    */
   #plainOperations(entry: OplogEntry, at: OplogEntry): OplogEntry[] {
-    const operations = innerOperations(entry, at);
+    const operations = innerOperations(entry, at).map(withIdFirst);
     if (!this.#upsertsInApplyOps) return operations;
     const option = findElement(entry.buffer, 'alwaysUpsert', entry.oStart);
     if (option && entry.buffer[option.valueStart] === 0) return operations;
     return operations.map((one) => (one.op === 'u' ? { ...one, upsert: true } : one));
   }
 
-  /** Operations that are applied all together. */
-  #unit(operations: readonly OplogEntry[], at: OplogEntry): Promise<void> | undefined {
-    const flat = operations.flatMap((one) => this.#unrolled(one, at));
-    const bytes = flat.reduce((sum, one) => sum + bytesOf(one), 0);
-    const areExact = flat.every(
+  /**
+   * What a client did by an `applyOps` that is no transaction. Its primary has done all or nothing of it, for of others each
+   * operation has an entry of its own; what that pushed out of capped collections has none (tried on 4.4.2, 5.0.32, 6.0.5,
+   * 6.0.27).
+   */
+  #group(operations: readonly OplogEntry[], at: OplogEntry): Promise<void> | undefined {
+    const isCappedOne = ({ op, ui }: OplogEntry): boolean => op !== 'd' && this.#head.catalog.get(ui)?.capped === true;
+    const pushesOut = !this.#head.trimsAlone && !this.#tolerant && operations.some(isCappedOne);
+    const zero = operations.find(
+      (one) => one.op !== 'd' && hasZeroTimestamp(one.buffer, one.oStart) && this.#targetOf(one, at) !== PASSED_OVER,
+    );
+    if (!zero) return this.#unit(operations, at, pushesOut);
+    return this.#refuseZero(zero, at).then(() => this.#unit(operations, at, pushesOut));
+  }
+
+  /** Operations that are applied all together. `pushesOut`: and take out of capped collections what finds no room. */
+  #unit(operations: readonly OplogEntry[], at: OplogEntry, pushesOut = false): Promise<void> | undefined {
+    const bytes = operations.reduce((sum, one) => sum + bytesOf(one), 0);
+    const areExact = operations.every(
       (one) => this.#known.actionFor(one, at) === 'crud' && this.#isExactWhole(one) && !this.#isPutLast(one),
     );
-    return areExact && fitsOneBatch(flat.length, bytes) ? this.#add(flat, at, bytes) : this.#marked([flat], at);
+    if (!areExact || !fitsOneBatch(operations.length, bytes)) return this.#marked([operations], at, pushesOut);
+    return pushesOut ? this.#addPushing(operations, at, bytes) : this.#add(operations, at, bytes);
   }
 
   #unrolled(operation: OplogEntry, at: OplogEntry): OplogEntry[] {
@@ -288,6 +310,13 @@ export class Applier {
     // Of several that are all or nothing the server sees only the first (6.0.5): its list of views would be old.
     if (isView) this.#batch.seal();
     return undefined;
+  }
+
+  /** Puts operations into a batch of their own, with which capped collections lose what they have no more room for. */
+  async #addPushing(operations: readonly OplogEntry[], at: OplogEntry, bytes: number): Promise<void> {
+    if (!this.#batch.isEmpty) await this.#flush();
+    await this.#add(operations, at, bytes);
+    if (!this.#batch.isEmpty) this.#batch.pushOut();
   }
 
   /** What an operation is applied to: the collection of its UUID, under the name it has on the head. */
@@ -377,14 +406,17 @@ export class Applier {
 
   async #send(batch: OpBatch, record: HeadRecord): Promise<void> {
     const head = this.#head;
-    if (isTolerant(record)) {
-      await this.#sendTolerant(batch, record);
-    } else if (!(await this.#sendWhole(batch, record))) {
-      await this.#mark(positionIn(record).appliedThrough);
-      await this.#sendStrict(batch);
-      await this.#unmark(record);
-    }
+    if (isTolerant(record)) await this.#sendTolerant(batch, record);
+    else if (batch.pushesOut) await head.trimming(() => this.#sendConsistent(batch, record));
+    else await this.#sendConsistent(batch, record);
     head.noteWritten(record);
+  }
+
+  async #sendConsistent(batch: OpBatch, record: HeadRecord): Promise<void> {
+    if (await this.#sendWhole(batch, record)) return;
+    await this.#mark(positionIn(record).appliedThrough);
+    await this.#sendStrict(batch);
+    await this.#unmark(record);
   }
 
   /** False when it could not be applied in one piece; then nothing of it was. */
@@ -568,8 +600,21 @@ export class Applier {
     }
   }
 
+  /**
+   * Of a zero in a client's `applyOps` some primaries made the time of day, and the entry does not tell which (tried on
+   * 4.4.2 and 6.0.5; 5.0.32 and 6.0.27 keep it, whoever writes). A copy that is yet to be compared is mended by that.
+   */
+  async #refuseZero(zero: OplogEntry, at: OplogEntry): Promise<void> {
+    const head = this.#head;
+    const { stage, awaitsValidation } = head.record;
+    if (stage !== 'consistent' || awaitsValidation || !(await head.takesZeros(head.socket))) return;
+    const what = `${describe(zero, at)} has a Timestamp(0,0), which a client wrote by applyOps`;
+    const why = `mongod ${head.version} stored the time of day instead, and no entry says which`;
+    throw new LifeboatError('EntryNotSupported', `${head.label}: ${what}: ${why}`);
+  }
+
   /** Applies operations one after the other, behind a mark: a crash in between is found out. */
-  async #marked(groups: OperationGroups, at: OplogEntry): Promise<void> {
+  async #marked(groups: OperationGroups, at: OplogEntry, pushesOut = false): Promise<void> {
     await this.#settle();
     const head = this.#head;
     const { inconsistentUntil } = this.position;
@@ -578,6 +623,7 @@ export class Applier {
     const batch = new OpBatch();
     const send = async (): Promise<void> => {
       if (tolerant) await this.#sendTolerant(batch, undefined);
+      else if (pushesOut) await head.trimming(() => this.#sendStrict(batch));
       else await this.#sendStrict(batch);
       batch.clear();
     };

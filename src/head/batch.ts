@@ -50,6 +50,7 @@ export class OpBatch {
   #differences = 0;
   #isSealed = false;
   #isApart = false;
+  #pushesOut = false;
 
   constructor() {
     this.clear();
@@ -68,6 +69,11 @@ export class OpBatch {
     return !this.#isApart && this.#differences <= MAX_WHOLE_DIFFERENCES;
   }
 
+  /** Whether capped collections lose with it what they have no more room for. */
+  get pushesOut(): boolean {
+    return this.#pushesOut;
+  }
+
   /** Whether operations of so many bytes can go into the same command. */
   fits(ops: number, bytes: number): boolean {
     if (this.#isSealed) return false;
@@ -79,6 +85,12 @@ export class OpBatch {
   /** Its operations are to be applied one after the other. */
   keepApart(): void {
     this.#isApart = true;
+  }
+
+  /** With it capped collections lose what they have no more room for; nothing more goes in. */
+  pushOut(): void {
+    this.#pushesOut = true;
+    this.seal();
   }
 
   /** Nothing more goes in. */
@@ -147,6 +159,7 @@ export class OpBatch {
     this.#ops = [];
     this.#isSealed = false;
     this.#isApart = false;
+    this.#pushesOut = false;
     this.#begin();
   }
 

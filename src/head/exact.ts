@@ -24,6 +24,19 @@ export function isStoredAsGiven(buffer: Buffer, offset: number): boolean {
   );
 }
 
+/**
+ * An insert as an `applyOps` that is all or nothing stores it: with `_id` in front. What is no such insert stays as it is.
+ */
+export function withIdFirst(entry: OplogEntry): OplogEntry {
+  const { op, buffer, oStart } = entry;
+  if (op !== 'i' || buffer.readUInt32LE(oStart + 5) === ID_NAME) return entry;
+  const id = findElement(buffer, '_id', oStart);
+  if (!id) return entry;
+  const others = [...elements(buffer, oStart)].filter(({ start }) => start !== id.start);
+  const o = document(...[id, ...others].map((one) => elementBytes(buffer, one)));
+  return { ...entry, buffer: o, oStart: 0, oEnd: o.length, o2Start: 0, o2End: 0 };
+}
+
 /** Whether a field at the top of a document is a Timestamp(0,0). */
 export function hasZeroTimestamp(buffer: Buffer, offset: number): boolean {
   // Much faster than looking at each field, and nearly always the answer.

@@ -3,11 +3,12 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { Position } from '../shared/optime.ts';
 import { namespaceFilter, type NamespaceFilter } from '../source/filter.ts';
 import { HeadCatalog } from './catalog.ts';
+import type { FeatureVersion } from './feature-version.ts';
 import { DeferredIndexes } from './indexes.ts';
 import { refuseTrouble } from './replies.ts';
 import { replyValues, succeeded, type HeadSocket, type Reply } from './socket.ts';
 import { refuseDiverged, writeState, type HeadRecord } from './state.ts';
-import { leaveTrimsToEntries, tellsTrims, type FeatureVersion } from './trims.ts';
+import { leaveTrimsToEntries, letTrim, tellsTrims } from './trims.ts';
 import { takesZeros } from './zeros.ts';
 
 export class OpenHead {
@@ -51,6 +52,16 @@ export class OpenHead {
    */
   get trimsAlone(): boolean {
     return !tellsTrims(this.#featureVersion);
+  }
+
+  /** Does `work` while it takes out of its capped collections what they have no more room for. */
+  async trimming(work: () => Promise<void>): Promise<void> {
+    await letTrim(this.socket);
+    try {
+      await work();
+    } finally {
+      await leaveTrimsToEntries(this.socket);
+    }
   }
 
   /** Whether it takes updates by difference as `$v: 2`, as servers with the features of 5.0 or later write them. */

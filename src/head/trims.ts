@@ -9,18 +9,12 @@
  * fail point does a standalone leave that to the entries, as a secondary does; it is there since 5.0.0.
  */
 import { LifeboatError } from '../shared/errors.ts';
+import type { FeatureVersion } from './feature-version.ts';
 import { refuseTrouble } from './replies.ts';
-import { replyValues, succeeded, type HeadSocket } from './socket.ts';
+import { replyValues, succeeded, type HeadSocket, type Reply } from './socket.ts';
 
 /** Parameters of a mongod whose fail points can be set. Its checks for the server's own tests stay off. */
 export const WITH_FAIL_POINTS = { enableTestCommands: true, testingDiagnosticsEnabled: false } as const;
-
-export interface FeatureVersion {
-  /** `x.y` */
-  readonly version: string;
-  /** There while it goes from one version to another, also after a mongod that died on the way. */
-  readonly targetVersion?: string;
-}
 
 /** The feature compatibility version of a head. */
 async function readFeatureVersion(socket: HeadSocket): Promise<FeatureVersion> {
@@ -34,6 +28,19 @@ export function tellsTrims(featureVersion: string): boolean {
   return Number.parseInt(featureVersion, 10) >= 5;
 }
 
+async function setSkipping(socket: HeadSocket, mode: 'alwaysOn' | 'off'): Promise<Reply> {
+  return socket.command('admin', { configureFailPoint: 'skipCappedDeletes', mode });
+}
+
+/**
+ * Lets the head itself take out what finds no room, until `leaveTrimsToEntries` is called again. To be called of a head that
+ * leaves it to the entries only.
+ * @throws LifeboatError `HeadLost`, `HeadStrained` (retryable)
+ */
+export async function letTrim(socket: HeadSocket): Promise<void> {
+  succeeded(await setSkipping(socket, 'off'), 'letting it trim its capped collections');
+}
+
 /**
  * Leaves to the entries what capped collections lose, if they tell it.
  * @returns the feature compatibility version of the head
@@ -42,8 +49,7 @@ export function tellsTrims(featureVersion: string): boolean {
 export async function leaveTrimsToEntries(socket: HeadSocket): Promise<FeatureVersion> {
   const features = await readFeatureVersion(socket);
   const told = tellsTrims(features.version);
-  const mode = told ? 'alwaysOn' : 'off';
-  const reply = await socket.command('admin', { configureFailPoint: 'skipCappedDeletes', mode });
+  const reply = await setSkipping(socket, told ? 'alwaysOn' : 'off');
   // A 4.4 has none: what there is not is not on.
   if (reply.ok || !told) return features;
   refuseTrouble(reply, 'leaving capped collections to the entries');

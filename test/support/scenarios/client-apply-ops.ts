@@ -23,6 +23,10 @@ const operations: Scenario = {
     await place.admin({ applyOps: [insert('c', 'apart'), remove('c', 5), remove('c', 5)], allowAtomic: false });
     await place.collection().insertMany([{ _id: 'changed by both' }, { _id: 'removed by the other' }]);
     await place.admin({ applyOps: [replace('c', 'changed by both'), remove('c', 'removed by the other')] });
+    // All or nothing a server stores it otherwise than it says.
+    const idBehind = (_id: Doc['_id']): Document => ({ op: 'i', ns: on('c'), o: { text: 'behind', _id, n: 1 } });
+    await place.admin({ applyOps: [idBehind('new'), idBehind(6), insert('c', 'beside')] });
+    await place.admin({ applyOps: [idBehind('apart, behind')], allowAtomic: false });
     await place.admin({ applyOps: [remove('nowhere', 1), insert('gone', 'lost')] });
     await place.collection('gone').drop();
     await place.admin({ applyOps: [insert('moved', 'first'), remove('moved', 7), replace('moved', 8)] });
