@@ -48,7 +48,12 @@ const PASSED_OVER = Symbol('passed over');
 export class Applier {
   readonly #head: OpenHead;
   readonly #known: KnownEntries;
-  readonly #upsertsInApplyOps: boolean;
+  /**
+   * Whether an `applyOps` that is no transaction is a client's, done all or nothing: up to 6.x, where of others each
+   * operation has an entry of its own. What it pushed out of capped collections has none (tried on 4.4.2, 5.0.32, 6.0.5,
+   * 6.0.27).
+   */
+  readonly #clientsGroup: boolean;
   readonly #transactions: TransactionBuffer;
   /** What is being put together, and what the head is working on. */
   #batch = new OpBatch();
@@ -69,7 +74,7 @@ export class Applier {
     refuseDiverged(head.record);
     this.#head = head;
     this.#known = new KnownEntries(head.version);
-    this.#upsertsInApplyOps = Number.parseInt(head.version, 10) <= 6;
+    this.#clientsGroup = Number.parseInt(head.version, 10) <= 6;
     this.#transactions = new TransactionBuffer(folder);
   }
 
@@ -242,26 +247,34 @@ export class Applier {
    * not there, unless it says otherwise; its entry says so once, or not at all (apply_ops.idl, ApplyOps::extractOperationsTo).
    */
   #plainOperations(entry: OplogEntry, at: OplogEntry): OplogEntry[] {
+    if (!this.#clientsGroup) return innerOperations(entry, at);
     const operations = innerOperations(entry, at).map(withIdFirst);
-    if (!this.#upsertsInApplyOps) return operations;
     const option = findElement(entry.buffer, 'alwaysUpsert', entry.oStart);
     if (option && entry.buffer[option.valueStart] === 0) return operations;
     return operations.map((one) => (one.op === 'u' ? { ...one, upsert: true } : one));
   }
 
-  /**
-   * What a client did by an `applyOps` that is no transaction. Its primary has done all or nothing of it, for of others each
-   * operation has an entry of its own; what that pushed out of capped collections has none (tried on 4.4.2, 5.0.32, 6.0.5,
-   * 6.0.27).
-   */
+  /** The operations of an `applyOps` that is no transaction. */
   #group(operations: readonly OplogEntry[], at: OplogEntry): Promise<void> | undefined {
+    if (!this.#clientsGroup) return this.#unit(operations, at);
+    this.#refuseZeros(operations, at);
     const isCappedOne = ({ op, ui }: OplogEntry): boolean => op !== 'd' && this.#head.catalog.get(ui)?.capped === true;
     const pushesOut = !this.#head.trimsAlone && !this.#tolerant && operations.some(isCappedOne);
+    return this.#unit(operations, at, pushesOut);
+  }
+
+  /**
+   * Of a zero at the top of what a client's `applyOps` stores some primaries make the time of day, on each document another
+   * (4.4.2 and 6.0.5 do, 5.0.32 and 6.0.27 do not), and the entry does not tell which.
+   */
+  #refuseZeros(operations: readonly OplogEntry[], at: OplogEntry): void {
     const zero = operations.find(
       (one) => one.op !== 'd' && hasZeroTimestamp(one.buffer, one.oStart) && this.#targetOf(one, at) !== PASSED_OVER,
     );
-    if (!zero) return this.#unit(operations, at, pushesOut);
-    return this.#refuseZero(zero, at).then(() => this.#unit(operations, at, pushesOut));
+    if (!zero) return;
+    const what = `${describe(zero, at)} has a Timestamp(0,0), which a client wrote by applyOps`;
+    const why = 'some servers store the time of day instead, and no entry says which';
+    throw new LifeboatError('EntryNotSupported', `${this.#head.label}: ${what}: ${why}`);
   }
 
   /** Operations that are applied all together. `pushesOut`: and take out of capped collections what finds no room. */
@@ -598,19 +611,6 @@ export class Applier {
       if (!batch.fits(1, bytesOf(one))) await send();
       batch.add({ ...op, entry: one });
     }
-  }
-
-  /**
-   * Of a zero in a client's `applyOps` some primaries made the time of day, and the entry does not tell which (tried on
-   * 4.4.2 and 6.0.5; 5.0.32 and 6.0.27 keep it, whoever writes). A copy that is yet to be compared is mended by that.
-   */
-  async #refuseZero(zero: OplogEntry, at: OplogEntry): Promise<void> {
-    const head = this.#head;
-    const { stage, awaitsValidation } = head.record;
-    if (stage !== 'consistent' || awaitsValidation || !(await head.takesZeros(head.socket))) return;
-    const what = `${describe(zero, at)} has a Timestamp(0,0), which a client wrote by applyOps`;
-    const why = `mongod ${head.version} stored the time of day instead, and no entry says which`;
-    throw new LifeboatError('EntryNotSupported', `${head.label}: ${what}: ${why}`);
   }
 
   /** Applies operations one after the other, behind a mark: a crash in between is found out. */
