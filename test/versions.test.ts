@@ -249,6 +249,8 @@ async function assertBecomesReplicaSet(mongod: Mongod, path: string): Promise<vo
     const admin = client.db('admin');
     await admin.command({ replSetInitiate: { _id: 'again', members: [{ _id: 0, host: `127.0.0.1:${port}` }] } });
     await until(async () => (await admin.command({ hello: 1 }))['isWritablePrimary'] === true, 'it is primary');
+    // A 4.4 that is killed right after it has said that it is primary has no configuration any more (tried on 4.4.2).
+    await admin.command({ fsync: 1 });
     await collection(client).insertOne({ _id: 'here' }, { writeConcern: { w: 'majority', j: true } });
   });
   await withMongod(path, options, async (client) => {
