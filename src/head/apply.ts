@@ -20,7 +20,7 @@ import { bytesOf, fitsOneBatch, isCapped, OpBatch, type BatchOp, type OpTarget }
 import type { HeadCollection } from './catalog.ts';
 import { applyCommand, incomingBy, type IncomingCollection } from './ddl.ts';
 import { describe, documentEntry, innerOperations, parseEntry, positionOf, type OplogEntry } from './entry.ts';
-import { anew, hasZeroTimestamp, isStoredAsGiven, NOT_IN_PLACE, OTHER_SIZE, withIdFirst } from './exact.ts';
+import { anew, hasZeroTimestamp, isRefusedInPlace, isStoredAsGiven, OTHER_SIZE, withIdFirst } from './exact.ts';
 import { refuseFeatureVersion } from './feature-version.ts';
 import { buildDeferred, dropIndex, indexName, isUnique, readIndexes } from './indexes.ts';
 import { exactly } from './exactly.ts';
@@ -521,7 +521,7 @@ export class Applier {
 
   /**
    * An operation on a document in whose place there is one of the past or of the future that cannot be changed to it (see
-   * NOT_IN_PLACE): a later entry takes that one away, or puts it there again. True when the operation is done, or has no
+   * isRefusedInPlace): a later entry takes that one away, or puts it there again. True when the operation is done, or has no
    * effect.
    */
   async #inPlaceOfAnother(op: BatchOp, first: Reply): Promise<boolean> {
@@ -539,7 +539,7 @@ export class Applier {
 
   /** Puts off the indexes that refuse a document, or take too much of the cache with it, and applies the operation again. */
   async #retried(op: BatchOp, first: Reply): Promise<void> {
-    if (NOT_IN_PLACE.has(first.code) && (await this.#inPlaceOfAnother(op, first))) return;
+    if (isRefusedInPlace(first.code) && (await this.#inPlaceOfAnother(op, first))) return;
     let reply = first;
     for (const which of [isUnique, () => true]) {
       if (which === isUnique && reply.code !== DUPLICATE_KEY) continue;

@@ -84,11 +84,25 @@ const VERSION_2 = Buffer.from([2, 0, 0, 0]);
 
 /**
  * What a server answers to a document that cannot take the place of the one that is there: one whose `_id` a collation
- * does not tell from it (ImmutableField, 13596; tried on 4.4.2, 5.0.32, 6.0.5), one of another size in a capped
- * collection (10003), or one of the same `_id` in a clustered collection whose key the server cannot tell of, such as a
- * fraction (50810, tried on 6.0.5). Such documents meet only while data of different times is brought together.
+ * does not tell from it (ImmutableField, 13596; tried on 4.4.2, 5.0.32, 6.0.5), or one of another size in a capped
+ * collection (10003).
  */
-export const NOT_IN_PLACE: ReadonlySet<number> = new Set([66, 13596, OTHER_SIZE, 50810]);
+const ANOTHER_IN_PLACE: ReadonlySet<number> = new Set([66, 13596, OTHER_SIZE]);
+
+/**
+ * What a server answers to a document of the same `_id` in a clustered collection, when it cannot read that `_id` from
+ * its own key: a fraction, a number beyond 2^63, NaN, most decimals, also inside a document; a text with a NUL (15, tried on
+ * 6.0.5; the others on 6.0.27 as well). key_string.cpp, "KeyString format error".
+ */
+const KEY_NOT_READ: ReadonlySet<number> = new Set([
+  ...Array.from({ length: 30 }, (_, n) => 50_810 + n),
+  ...[15, 31_231, 50_846, 50_850],
+]);
+
+/** Whether a document was refused for one that is in its place. Such meet only while data of different times is brought together. */
+export function isRefusedInPlace(code: number): boolean {
+  return ANOTHER_IN_PLACE.has(code) || KEY_NOT_READ.has(code);
+}
 
 /**
  * The insert `entry` behind a delete of the document that has its `_id`, or one that a collation takes for it: what takes

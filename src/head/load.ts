@@ -14,7 +14,7 @@ import {
 import { namespaceOf, type HeadCollection } from './catalog.ts';
 import type { HeadConnection } from './connections.ts';
 import { documentEntry } from './entry.ts';
-import { anew, isStoredAsGiven, NOT_IN_PLACE } from './exact.ts';
+import { anew, isRefusedInPlace, isStoredAsGiven } from './exact.ts';
 import { exactly } from './exactly.ts';
 import { indexName, isSecondary } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
@@ -217,7 +217,7 @@ async function applyDocuments(
   const batch = new OpBatch();
   const send = async (): Promise<void> => {
     const reply = await on.socket.send(batch.message({ atomic: false }));
-    if (NOT_IN_PLACE.has(reply.code) && inPlace) {
+    if (isRefusedInPlace(reply.code) && inPlace) {
       const again = batch.ops.filter(({ entry }) => entry.op === 'i').map(({ entry }) => entry.buffer);
       batch.clear();
       return applyDocuments(on, target, again, false);
