@@ -42,6 +42,11 @@ interface Hand {
   readonly ids: number;
   /** An `_id` that nobody else inserts. */
   fresh(): number;
+  /**
+   * Does `work` when no other writer is at such. Which of two inserts at once comes first in a capped collection is no matter
+   * of entries: members of a set differ in it among themselves.
+   */
+  inTurn<T>(work: () => Promise<T>): Promise<T>;
 }
 
 type Step = (hand: Hand) => Promise<unknown>;
@@ -223,7 +228,9 @@ const documentSteps: Record<string, { readonly weight: number; readonly step: St
   capped: {
     weight: 4,
     step: (h) =>
-      h.base.collection<Numbered>('capped').insertOne({ _id: h.fresh(), text: `line ${h.random.below(1_000)}` }),
+      h.inTurn(() =>
+        h.base.collection<Numbered>('capped').insertOne({ _id: h.fresh(), text: `line ${h.random.below(1_000)}` }),
+      ),
   },
   series: {
     weight: 4,
@@ -423,6 +430,12 @@ export async function startWriters(uri: string, options: WritersOptions): Promis
   let letGo = (): void => undefined;
   let catalogAtRest: Promise<unknown> = Promise.resolve();
   let failure: unknown;
+  let turn: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const mine = turn.then(work);
+    turn = mine.catch(() => undefined);
+    return mine;
+  };
 
   const hand = (): Hand => ({
     client,
@@ -431,6 +444,7 @@ export async function startWriters(uri: string, options: WritersOptions): Promis
     random: random.fork(),
     ids: base.items,
     fresh: () => nextId++,
+    inTurn,
   });
   const takeOne = async (own: Hand, steps: Steps): Promise<void> => {
     const [name, step] = choose(steps, own.random);
