@@ -29,7 +29,7 @@ export class Crowd {
   #waiting: { readonly steps: number; readonly go: () => void }[] = [];
   #gate = Promise.resolve();
   #open = (): void => undefined;
-  #inHand = new Set<Promise<void>>();
+  readonly #inHand = new Map<Promise<void>, Operation>();
   #failure: unknown;
 
   constructor(target: Target, clients: readonly (readonly Step[])[], tallies: Tallies) {
@@ -48,10 +48,15 @@ export class Crowd {
     this.#throwFailure();
   }
 
+  /** What its clients are at. */
+  get inHand(): readonly Operation[] {
+    return [...this.#inHand.values()];
+  }
+
   /** Waits for the steps in hand; no other is begun until `goOn`. */
   async hold(): Promise<void> {
     this.#gate = new Promise((settle) => (this.#open = settle));
-    await Promise.all(this.#inHand);
+    await Promise.all(this.#inHand.keys());
     this.#throwFailure();
   }
 
@@ -79,7 +84,7 @@ export class Crowd {
       if (this.#stop.signal.aborted) return;
       const step = performCounted(this.#target, operation, this.#tallies);
       const settled = step.catch(() => undefined);
-      this.#inHand.add(settled);
+      this.#inHand.set(settled, operation);
       await step.finally(() => this.#inHand.delete(settled));
       this.#count();
     }

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import { BSON, type Collection, type Timestamp } from 'mongodb';
+import { BSON, type Collection, type MongoClient, type Timestamp } from 'mongodb';
 import { fromTimestamp, toTimestamp } from '../../src/mongo/positions.ts';
 import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
 import type { SnapshotSummary } from '../../src/shared/messages.ts';
@@ -114,6 +114,21 @@ async function undecidedTimes(oplog: Collection<OplogPlace>): Promise<(readonly 
   return (await found.toArray()).map(({ from, to }) => [from, to]);
 }
 
+/** What a server has been at for longer than any operation here lasts, idle transactions included. */
+async function longOperations(client: MongoClient): Promise<readonly string[]> {
+  const operations = client.db('admin').aggregate([
+    { $currentOp: { allUsers: true, idleSessions: true } },
+    // Of the server's own nothing holds a client up.
+    {
+      $match: {
+        $or: [{ secs_running: { $gte: 10 } }, { transaction: { $exists: true } }],
+        ns: { $ne: 'local.oplog.rs' },
+      },
+    },
+  ]);
+  return (await operations.toArray()).map((operation) => JSON.stringify(operation).slice(0, 2_000));
+}
+
 class Run {
   readonly tallies: Tallies = new Map();
   disturbed: Disturbed = { cut: 0, twins: 0, kills: 0 };
@@ -123,8 +138,9 @@ class Run {
   readonly #workload: Workload;
   readonly #meddling: Meddling;
   readonly #findings: string[] = [];
-  /** What is under way. */
+  /** What is under way, and the clients beside it. */
   #doing = 'the begin';
+  #crowd: Crowd | undefined;
 
   constructor(bed: Bed, workload: Workload, meddling: Meddling) {
     this.#bed = bed;
@@ -170,7 +186,14 @@ class Run {
     signal.throwIfAborted();
     this.hung = patience.aborted;
     if (!this.hung) return backup;
-    throw new Error(`it did not come to an end: ${this.#doing}`);
+    const { client } = this.#bed.source;
+    throw new Error(
+      [
+        `it did not come to an end: ${this.#doing}`,
+        ...(this.#crowd?.inHand ?? []).map((operation) => `a client is at ${JSON.stringify(operation)}`),
+        ...(await longOperations(client)).map((operation) => `the source is at ${operation}`),
+      ].join('\n'),
+    );
   }
 
   async #backUp(target: Target, path: DataPath): Promise<void> {
@@ -180,6 +203,7 @@ class Run {
       clients.map(({ duringSync }) => duringSync),
       this.tallies,
     );
+    this.#crowd = during;
     try {
       this.#doing = 'the first steps of the clients';
       await during.taken(syncAfterSteps);
@@ -197,6 +221,7 @@ class Run {
       clients.map((client) => client.routine),
       this.tallies,
     );
+    this.#crowd = routine;
     try {
       this.#doing = 'steps of routine operation';
       await this.#stops(path, routine);
