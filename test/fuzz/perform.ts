@@ -12,6 +12,7 @@ import {
 } from 'mongodb';
 import type { MongodAddress } from '../../src/mongod/process.ts';
 import { HandTransaction } from '../support/hand-transaction.ts';
+import type { InTurn } from '../support/in-turn.ts';
 import { oddShapes } from '../support/odd-documents.ts';
 import { Random } from '../support/random.ts';
 import { int32, RawWire, rawDocument, RefusedByServer } from '../support/raw-wire.ts';
@@ -36,6 +37,11 @@ export interface Target {
    * entry tells of it (tried on 4.4.2; 6.0.5 does not): there such a source cannot be followed, not by its own members either.
    */
   readonly isRoomy: boolean;
+  /**
+   * Renames from one database to another go one after the other: two in opposite directions wait for each other for ever
+   * (seen on 6.0.5: each holds the database of its source and wants the other's whole; rename_collection.cpp).
+   */
+  readonly acrossDatabases: InTurn;
 }
 
 /** Done, or the name of the server's reason to refuse it. */
@@ -106,7 +112,8 @@ async function doIt(target: Target, operation: Operation): Promise<unknown> {
       return client.db(operation.db).dropDatabase();
     case 'rename': {
       const { from, to, dropTarget } = operation;
-      return client.db('admin').command({ renameCollection: from, to, dropTarget });
+      const rename = (): Promise<unknown> => client.db('admin').command({ renameCollection: from, to, dropTarget });
+      return split(from).db === split(to).db ? rename() : target.acrossDatabases(rename);
     }
     case 'renameInCircle':
       return renameInCircle(target, operation.db, operation.collections);

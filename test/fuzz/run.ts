@@ -14,6 +14,7 @@ import { restoreDirectory } from '../../src/steps/restore-directory.ts';
 import { DataPath, passes, type Disturbance, type Disturbed } from '../support/data-path.ts';
 import { testFolder } from '../support/folders.ts';
 import { newestEntry } from '../support/head.ts';
+import { inTurn } from '../support/in-turn.ts';
 import { Random } from '../support/random.ts';
 import { stepContext } from '../support/snapshots.ts';
 import { withMongod } from '../support/with-mongod.ts';
@@ -155,7 +156,8 @@ class Run {
   async go(signal: AbortSignal): Promise<readonly string[]> {
     const { client, members } = this.#bed.source;
     const { binary, version, source, storeSet } = this.#bed;
-    const target = { client, primary: members[0]?.address ?? { port: 0 }, isRoomy: version.startsWith('4.') };
+    const primary = members[0]?.address ?? { port: 0 };
+    const target = { client, primary, isRoomy: version.startsWith('4.'), acrossDatabases: inTurn() };
     const { sliceBytes, disturbance, exclude, seed } = this.#workload;
     for (const operation of this.#workload.before) await performCounted(target, operation, this.tallies);
     const disturb = disturbanceOf(disturbance, seed);

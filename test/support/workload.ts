@@ -6,6 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Binary, MongoClient, Timestamp, type ClientSession, type Collection, type Db, type Document } from 'mongodb';
+import { inTurn, type InTurn } from './in-turn.ts';
 import type { Random } from './random.ts';
 import { abilitiesOf, hasCode, item, type Abilities, type BaseSize } from './workload-data.ts';
 
@@ -43,10 +44,10 @@ interface Hand {
   /** An `_id` that nobody else inserts. */
   fresh(): number;
   /**
-   * Does `work` when no other writer is at such. Which of two inserts at once comes first in a capped collection is no matter
-   * of entries: members of a set differ in it among themselves.
+   * What inserts into a capped collection: which of two inserts at once comes first there is no matter of entries, members of
+   * a set differ in it among themselves.
    */
-  inTurn<T>(work: () => Promise<T>): Promise<T>;
+  readonly toCapped: InTurn;
 }
 
 type Step = (hand: Hand) => Promise<unknown>;
@@ -228,7 +229,7 @@ const documentSteps: Record<string, { readonly weight: number; readonly step: St
   capped: {
     weight: 4,
     step: (h) =>
-      h.inTurn(() =>
+      h.toCapped(() =>
         h.base.collection<Numbered>('capped').insertOne({ _id: h.fresh(), text: `line ${h.random.below(1_000)}` }),
       ),
   },
@@ -430,12 +431,7 @@ export async function startWriters(uri: string, options: WritersOptions): Promis
   let letGo = (): void => undefined;
   let catalogAtRest: Promise<unknown> = Promise.resolve();
   let failure: unknown;
-  let turn: Promise<unknown> = Promise.resolve();
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const mine = turn.then(work);
-    turn = mine.catch(() => undefined);
-    return mine;
-  };
+  const toCapped = inTurn();
 
   const hand = (): Hand => ({
     client,
@@ -444,7 +440,7 @@ export async function startWriters(uri: string, options: WritersOptions): Promis
     random: random.fork(),
     ids: base.items,
     fresh: () => nextId++,
-    inTurn,
+    toCapped,
   });
   const takeOne = async (own: Hand, steps: Steps): Promise<void> => {
     const [name, step] = choose(steps, own.random);
