@@ -32,6 +32,9 @@ export interface BlockPlace {
   readonly hash: Buffer;
 }
 
+/** What is being deleted is no snapshot any more. */
+export const IS_SNAPSHOT = { deleting: { $exists: false } } as const;
+
 const METADATA: ReadonlySet<string> = new Set(['WiredTiger', 'WiredTiger.turtle', 'WiredTiger.wt']);
 
 /** Whether a file is one of those that say where in the others a checkpoint is. */
@@ -146,7 +149,7 @@ export class ManifestWriter {
  */
 export async function readManifest(stores: Stores, id: string): Promise<ManifestRecord> {
   try {
-    const manifest = await stores.manifests.findOne({ _id: id });
+    const manifest = await stores.manifests.findOne({ _id: id, ...IS_SNAPSHOT });
     if (manifest) return manifest;
   } catch (error) {
     throw castDriverError(error, 'store', `reading snapshot ${id}`);
@@ -161,7 +164,10 @@ export async function newestManifest(
   member: string,
 ): Promise<ManifestRecord | null> {
   try {
-    return await stores.manifests.findOne({ deployment, member }, { sort: { 'optime.ts': -1, createdAt: -1 } });
+    return await stores.manifests.findOne(
+      { deployment, member, ...IS_SNAPSHOT },
+      { sort: { 'optime.ts': -1, createdAt: -1 } },
+    );
   } catch (error) {
     throw castDriverError(error, 'store', `looking for the newest snapshot of ${deployment}`);
   }

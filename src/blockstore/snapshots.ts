@@ -4,6 +4,7 @@ import { castDriverError } from '../mongo/errors.ts';
 import type { SnapshotSummary, SnapshotVerification } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { ManifestRecord, StoredFinding, StoredOmission, StoredVerification } from '../stores/records.ts';
+import { IS_SNAPSHOT } from './manifest.ts';
 
 /** What a manifest header says of its snapshot. */
 export function summaryOf(manifest: ManifestRecord): SnapshotSummary {
@@ -18,6 +19,7 @@ export function summaryOf(manifest: ManifestRecord): SnapshotSummary {
     reusedBlocks: manifest.reusedBlocks,
     durationMs: manifest.durationMs,
     verification: verificationOf(manifest.verification),
+    hold: manifest.hold ? { reason: manifest.hold.reason, since: manifest.hold.since.toISOString() } : null,
   };
 }
 
@@ -54,7 +56,7 @@ export interface VerificationFindings {
 
 /** Snapshots of one deployment, or of all, oldest first. */
 export async function listSnapshots(stores: Stores, deployment?: string): Promise<SnapshotSummary[]> {
-  const filter = deployment === undefined ? {} : { deployment };
+  const filter = deployment === undefined ? IS_SNAPSHOT : { deployment, ...IS_SNAPSHOT };
   return reading('listing the snapshots', async () => {
     const manifests = await stores.manifests
       .find(filter)
@@ -75,7 +77,7 @@ export interface SnapshotWithFindings {
 /** The snapshot of that id with what its comparison found, or undefined. */
 export async function findWithFindings(stores: Stores, id: string): Promise<SnapshotWithFindings | undefined> {
   return reading(`looking for snapshot ${id}`, async () => {
-    const manifest = await stores.manifests.findOne({ _id: id });
+    const manifest = await stores.manifests.findOne({ _id: id, ...IS_SNAPSHOT });
     if (!manifest) return undefined;
     const { exclude = [], verification: findings = { notCompared: [], different: [] } } = manifest;
     return { summary: summaryOf(manifest), exclude, findings };
@@ -90,7 +92,10 @@ export async function findSnapshot(stores: Stores, id: string): Promise<Snapshot
 /** The snapshot of the newest optime of a deployment, or undefined. */
 export async function latestSnapshot(stores: Stores, deployment: string): Promise<SnapshotSummary | undefined> {
   return reading(`looking for the newest snapshot of ${deployment}`, async () => {
-    const manifest = await stores.manifests.findOne({ deployment }, { sort: { 'optime.ts': -1, createdAt: -1 } });
+    const manifest = await stores.manifests.findOne(
+      { deployment, ...IS_SNAPSHOT },
+      { sort: { 'optime.ts': -1, createdAt: -1 } },
+    );
     return manifest ? summaryOf(manifest) : undefined;
   });
 }

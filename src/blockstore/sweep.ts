@@ -1,25 +1,20 @@
 /**
  * Freeing blocks that nothing refers to any more (design decision 10), beside snapshots and restores that go on.
  *
- * 1. Of the blocks in question, those that some manifest refers to are left out.
- * 2. The others are doomed by a conditional write: with a number that is drawn from the counter of leases, and only where
- *    no newer lease has claimed them. Whoever claims a block takes its doom away in the same write.
- * 3. Every lease older than the doom is waited for. What such a lease claimed before the doom it may commit after it:
- *    manifests that came meanwhile are read too, and what they refer to is let off.
- * 4. Blocks are deleted by (hash, doom).
+ * Of the blocks in question, those that some manifest refers to are left out; the others are doomed, and deleted once every
+ * older lease has ended and no manifest that came meanwhile refers to them (doom.ts).
  *
  * It may end anywhere and be run again: dooms that are left mean nothing to anybody but the run that made them. A run that
- * was stopped and wakes up may finish whatever it was at: after 3, a block under its doom can only have been referred
+ * was stopped and wakes up may finish whatever it was at: once the leases have ended, a block under its doom can only have been referred
  * to by a claim, which took the doom away.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import { Binary, type ClientSession } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
-import { LifeboatError } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { ManifestPartRecord } from '../stores/records.ts';
 import { HASH_BYTES, hashKey } from './blocks.ts';
+import { deleteDoomed, doomBlocks, nextDoom, spareBlocks, untilLeasesEnd } from './doom.ts';
 
 export interface SweepParts {
   readonly stores: Stores;
@@ -38,7 +33,6 @@ export interface SweepResult {
 const RANGE_BLOCKS = 2 ** 19;
 /** Blocks to a write. */
 const GROUP_BLOCKS = 500;
-const LOOK_EVERY_MS = 1_000;
 const SPACE = 2 ** 32;
 
 /** A part of all hashes: those whose first four bytes are in it. */
@@ -140,23 +134,24 @@ class RangeSweep {
     if (this.#dead.size === 0) return { deadBlocks: 0, deletedBlocks: 0, reclaimedBytes: 0 };
     const known = new Set(await snapshotIds(this.#stores, this.#session));
     await this.#scan([...known], (key) => this.#dead.delete(key));
-    const doom = await nextDoom(this.#stores, this.#session);
+    const parts = { stores: this.#stores, session: this.#session, signal: this.#signal };
+    const doom = await nextDoom(parts);
     this.#tell('sweep: doom');
-    await this.#inGroups((ids) => this.#doom(ids, doom));
-    await this.#untilLeasesEnd(doom);
+    await this.#inGroups((ids) => doomBlocks(parts, ids, doom));
+    await untilLeasesEnd(parts, doom, (what) => this.#tell(`sweep: ${what}`));
     const came = (await snapshotIds(this.#stores, this.#session)).filter((id) => !known.has(id));
     const spared = new Set<string>();
     await this.#scan(came, (key) => {
       if (this.#dead.delete(key)) spared.add(key);
     });
-    await this.#inGroups((ids) => this.#spare(ids, doom), spared);
+    await this.#inGroups((ids) => spareBlocks(parts, ids, doom), spared);
     this.#tell('sweep: delete');
     let deletedBlocks = 0;
     let reclaimedBytes = 0;
     await this.#inGroups(async (ids) => {
-      reclaimedBytes += await storedBytesOf(this.#stores, this.#session, { _id: { $in: ids }, doom });
-      const filter = { _id: { $in: ids }, doom };
-      deletedBlocks += (await this.#stores.blocks.deleteMany(filter, { session: this.#session })).deletedCount;
+      const { blocks, bytes } = await deleteDoomed(parts, ids, doom);
+      deletedBlocks += blocks;
+      reclaimedBytes += bytes;
       this.#tell('sweep: delete');
     });
     return { deadBlocks: this.#dead.size, deletedBlocks, reclaimedBytes };
@@ -165,36 +160,6 @@ class RangeSweep {
   async #scan(snapshots: readonly string[], found: (key: string) => void): Promise<void> {
     const scan = { stores: this.#stores, session: this.#session, signal: this.#signal, range: this.#range };
     await scanParts(scan, snapshots, found);
-  }
-
-  /** A block that a newer lease has claimed is in use. */
-  async #doom(ids: readonly Binary[], doom: number): Promise<void> {
-    await this.#stores.blocks.updateMany(
-      { _id: { $in: [...ids] }, claim: { $lt: doom } },
-      { $set: { doom } },
-      { session: this.#session },
-    );
-  }
-
-  async #spare(ids: readonly Binary[], doom: number): Promise<void> {
-    const filter = { _id: { $in: [...ids] }, doom };
-    await this.#stores.blocks.updateMany(filter, { $unset: { doom: 1 } }, { session: this.#session });
-  }
-
-  async #untilLeasesEnd(doom: number): Promise<void> {
-    const options = { session: this.#session };
-    for (;;) {
-      this.#signal.throwIfAborted();
-      await this.#stores.leases.updateMany(
-        { _id: { $lt: doom }, revoked: false, $expr: { $lt: ['$expiresAt', '$$NOW'] } },
-        { $set: { revoked: true } },
-        options,
-      );
-      const oldest = await this.#stores.leases.findOne({ _id: { $lt: doom }, revoked: false }, options);
-      if (!oldest) return;
-      this.#tell(`sweep: waits for a ${oldest.purpose} of ${oldest.deployment} on ${oldest.daemon}`);
-      await delay(LOOK_EVERY_MS, undefined, { signal: this.#signal });
-    }
   }
 
   async #inGroups(work: (ids: Binary[]) => Promise<void>, keys: ReadonlySet<string> = this.#dead): Promise<void> {
@@ -244,31 +209,6 @@ async function scanParts(
 async function snapshotIds(stores: Stores, session: ClientSession): Promise<string[]> {
   const found = await stores.manifests.find({}, { session }).project<{ _id: string }>({ _id: 1 }).toArray();
   return found.map(({ _id }) => _id);
-}
-
-async function nextDoom(stores: Stores, session: ClientSession): Promise<number> {
-  const counter = await stores.counters.findOneAndUpdate(
-    { _id: 'leases' },
-    { $inc: { value: 1 } },
-    { upsert: true, returnDocument: 'after', session },
-  );
-  if (!counter) throw new LifeboatError('Internal', 'the counter of leases gave no number');
-  return counter.value;
-}
-
-/** Bytes of the blocks that match, as they are stored. */
-export async function storedBytesOf(
-  stores: Stores,
-  session: ClientSession | undefined,
-  filter: object,
-): Promise<number> {
-  const [sum] = await stores.blocks
-    .aggregate<{ bytes: number }>(
-      [{ $match: filter }, { $group: { _id: null, bytes: { $sum: { $binarySize: '$data' } } } }],
-      session ? { session } : {},
-    )
-    .toArray();
-  return sum?.bytes ?? 0;
 }
 
 function binaryOf(key: string): Binary {

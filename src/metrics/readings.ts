@@ -1,4 +1,5 @@
 /** What the gauges of a worker show: the stores' records of the backups that its daemon owns, and its heads. */
+import { IS_SNAPSHOT } from '../blockstore/manifest.ts';
 import type { MemberRecord } from '../stores/records.ts';
 import type { Stores } from '../stores/connect.ts';
 import { castDriverError } from '../mongo/errors.ts';
@@ -41,8 +42,8 @@ export function headReadings(heads: readonly HeldHead[]): Reading[] {
 async function deploymentReadings(stores: Stores, deployment: string): Promise<Reading[]> {
   const [record, snapshots, newest] = await Promise.all([
     stores.deployments.findOne({ _id: deployment }),
-    stores.manifests.countDocuments({ deployment }),
-    stores.manifests.findOne({ deployment }, { sort: { 'optime.ts': -1 } }),
+    stores.manifests.countDocuments({ deployment, ...IS_SNAPSHOT }),
+    stores.manifests.findOne({ deployment, ...IS_SNAPSHOT }, { sort: { 'optime.ts': -1 } }),
   ]);
   const readings: Reading[] = [{ name: 'lifeboat_snapshots', labels: { deployment }, value: snapshots }];
   for (const phase of record ? PHASES : []) {
@@ -114,7 +115,7 @@ async function lastValidatedAt(stores: Stores, { incarnation }: MemberRecord): P
 /** When the newest snapshot was taken of which a part was compared, and equal; null when there is none. */
 async function lastComparedAt(stores: Stores, { deployment, member, incarnation }: MemberRecord): Promise<Date | null> {
   const newest = await stores.manifests.findOne(
-    { deployment, member, incarnation, 'verification.state': 'equal' },
+    { deployment, member, incarnation, 'verification.state': 'equal', ...IS_SNAPSHOT },
     { sort: { 'optime.ts': -1 }, projection: { createdAt: 1 } },
   );
   return newest?.createdAt ?? null;

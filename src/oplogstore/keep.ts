@@ -26,8 +26,11 @@ export interface KeepQuestion<S extends KeptSnapshot = KeptSnapshot> {
  * The snapshot that the window rests on: the newest one at or before its begin. It must not be deleted. Undefined when
  * there is none, and when nothing rests on one because the window is 0.
  */
-export function windowSnapshot<S extends KeptSnapshot>(question: KeepQuestion<S>): S | undefined {
-  const { windowMs, now, snapshots } = question;
+export function windowSnapshot<S extends KeptSnapshot>({
+  windowMs,
+  now,
+  snapshots,
+}: Pick<KeepQuestion<S>, 'windowMs' | 'now' | 'snapshots'>): S | undefined {
   if (windowMs === 0) return undefined;
   const begin = now.getTime() - windowMs;
   return snapshots

@@ -451,6 +451,24 @@ const kinds = {
     retryable: false,
     fix: 'A snapshot needs a backup in routine operation: see `lifeboat backup status NAME`.',
   },
+  SnapshotPinned: {
+    code: 'LB5008',
+    owner: 'operator',
+    retryable: false,
+    fix: 'A held snapshot goes after `lifeboat snapshots release ID`. The last good one of a deployment, and the one that its window of restores to a point in time rests on, stay until newer ones have taken their place; `lifeboat purge NAME` removes all of a deployment.',
+  },
+  SnapshotInUse: {
+    code: 'LB5009',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Wait until the restore, verification or snapshot that reads it has ended, or end it (`lifeboat restores cancel ID`), and delete it then.',
+  },
+  GroomRuns: {
+    code: 'LB5010',
+    owner: 'operator',
+    retryable: false,
+    fix: 'One groom does it all: wait for the one that runs, workflow `groom` in the Temporal UI.',
+  },
 
   PurgeUnderWay: {
     code: 'LB5020',

@@ -124,6 +124,8 @@ export interface SnapshotSummary {
   readonly reusedBlocks: number;
   readonly durationMs: number;
   readonly verification: SnapshotVerification;
+  /** While there is one, nobody deletes it; `since` is ISO 8601. */
+  readonly hold: { readonly reason: string | null; readonly since: string } | null;
 }
 
 /** What came of comparing a part of the head with the source, at the optime of a snapshot. */
@@ -204,6 +206,49 @@ export interface VerifySnapshotInput {
   /** The id of the snapshot. */
   readonly snapshot: string;
 }
+export interface DeleteSnapshotInput {
+  /** The id of the snapshot. */
+  readonly snapshot: string;
+}
+/** What is left of a snapshot that was deleted. */
+export interface DeletedSnapshot {
+  readonly id: string;
+}
+export interface HoldSnapshotInput {
+  /** The id of the snapshot. */
+  readonly snapshot: string;
+  /** Why, for those who look at it later. */
+  readonly reason?: string;
+}
+export interface ReleaseSnapshotInput {
+  /** The id of the snapshot. */
+  readonly snapshot: string;
+}
+export interface ApplyRetentionInput {
+  readonly deployment: string;
+  /** Delete nothing; the plan is the result. */
+  readonly dryRun?: boolean;
+}
+
+/** What retention keeps and deletes: the answer of `retention show`. */
+export interface RetentionPlan {
+  readonly deployment: string;
+  /** How many each tier keeps; null where the configuration says nothing, and all is kept. */
+  readonly keep: Readonly<Record<string, number>> | null;
+  /** Newest first; one that is kept for nothing goes. */
+  readonly snapshots: readonly {
+    readonly id: string;
+    readonly optime: Optime;
+    readonly keptFor: readonly string[];
+  }[];
+}
+
+export interface RetentionResult extends RetentionPlan {
+  readonly deleted: readonly string[];
+  /** What was to go and stays for now, and why. */
+  readonly skipped: readonly { readonly id: string; readonly reason: string }[];
+}
+
 export interface RetireDaemonInput {
   /** The id of the daemon. */
   readonly daemon: string;
@@ -214,6 +259,29 @@ export interface PurgeInput {
   readonly deployment: string;
   /** Remove nothing; the plan is the result. */
   readonly dryRun?: boolean;
+}
+
+export interface GroomInput {
+  /** Delete nothing; the plan is the result. */
+  readonly dryRun?: boolean;
+}
+
+/** The blocks of a blockstore: those that a snapshot, or work in progress, refers to, and the others. */
+export interface GroomCensus {
+  readonly liveBlocks: number;
+  readonly deadBlocks: number;
+  /** As they are stored; measured on a sample when there are many. */
+  readonly liveBytes: number;
+  readonly deadBytes: number;
+}
+
+export interface GroomResult extends GroomCensus {
+  readonly deletedBlocks: number;
+  readonly reclaimedBytes: number;
+  /** What the files of the blockstore have free for blocks to come; null of a plan. */
+  readonly reusableBytes: number | null;
+  readonly durationMs: number;
+  readonly dryRun: boolean;
 }
 
 /** What a purge removes: the answer of `purge --dry-run`. */

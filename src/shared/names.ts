@@ -28,11 +28,26 @@ export function backupWorkflowId(deployment: string): string {
 
 /** Ids of workflows that are not one to a deployment begin with their type and deployment. */
 export function workflowIdOf(
-  type: 'snapshot' | 'restore' | 'verifySnapshot' | 'doctor' | 'retireDaemon' | 'purge',
+  type:
+    | 'snapshot'
+    | 'deleteSnapshot'
+    | 'holdSnapshot'
+    | 'releaseSnapshot'
+    | 'applyRetention'
+    | 'restore'
+    | 'verifySnapshot'
+    | 'doctor'
+    | 'retireDaemon'
+    | 'purge',
   deployment: string,
   unique: string,
 ): string {
   return `${type}/${deployment}/${unique}`;
+}
+
+/** One groom runs at a time. */
+export function groomWorkflowId(): string {
+  return 'groom';
 }
 
 /** The deployment that a snapshot of that id is of; undefined when it is no id of a snapshot. */

@@ -1,4 +1,5 @@
 /** Step: apply the stored oplog entries to the head, as they come, and remove what nothing needs any more. */
+import { IS_SNAPSHOT } from '../blockstore/manifest.ts';
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { later, positionIn, reached, refuseDiverged } from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
@@ -263,7 +264,7 @@ async function keptSnapshots(
 ): Promise<KeptSnapshot[]> {
   try {
     const manifests = await stores.manifests
-      .find({ deployment, member, incarnation })
+      .find({ deployment, member, incarnation, 'verification.state': { $ne: 'different' }, ...IS_SNAPSHOT })
       .project<{ optime: StoredPosition; oplogFrom: StoredPosition; wallTime: Date }>({
         optime: 1,
         oplogFrom: 1,

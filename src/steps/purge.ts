@@ -9,7 +9,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ObjectId } from 'mongodb';
 import { findLeftovers } from '../blockstore/manifest.ts';
 import { purgePlanOf, type PurgeFacts } from '../blockstore/purge-plan.ts';
-import { countOnlyOf, storedBytesOf, sweepBlocksOf, type SweepResult } from '../blockstore/sweep.ts';
+import { storedBytesOf } from '../blockstore/doom.ts';
+import { countOnlyOf, sweepBlocksOf, type SweepResult } from '../blockstore/sweep.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromTimestamp } from '../mongo/positions.ts';
 import { removeChain } from '../oplogstore/remove.ts';
@@ -146,7 +147,7 @@ async function blocksIn(stores: Stores, snapshots: readonly string[]): Promise<n
 /**
  * Writes down what goes, ends every claim on it, and leaves word for the daemons that have heads of it.
  * @returns the daemons that have heads of it
- * @throws LifeboatError `NothingStored`
+ * @throws LifeboatError `NothingStored`; `SnapshotPinned` when a snapshot is held
  */
 export async function beginPurge(stores: Stores, { deployment, run }: PurgeRequest): Promise<readonly string[]> {
   return storing(`beginning the purge of ${deployment}`, async () => {
@@ -160,6 +161,7 @@ export async function beginPurge(stores: Stores, { deployment, run }: PurgeReque
       },
       { upsert: true },
     );
+    await refuseHeld(stores, { deployment, run });
     await stores.members.updateMany({ deployment }, { $inc: { 'owner.epoch': 1 } });
     const { record, members, snapshots, incarnations } = await storedOf(stores, deployment);
     const mark = { run, since: record?.purge?.since ?? since, incarnations, snapshots };
@@ -170,6 +172,16 @@ export async function beginPurge(stores: Stores, { deployment, run }: PurgeReque
     }
     return [...new Set(members.map(({ owner }) => owner.daemon))];
   });
+}
+
+/** Whoever holds a snapshot looks for the mark of a purge after that: of the two one gives way. */
+async function refuseHeld(stores: Stores, { deployment, run }: PurgeRequest): Promise<void> {
+  const held = await stores.manifests.findOne({ deployment, hold: { $exists: true } }, { projection: { _id: 1 } });
+  if (!held) return;
+  // One that had begun before has written down what goes.
+  const fresh = { _id: deployment, 'purge.run': run, 'purge.snapshots': { $exists: false } };
+  await stores.deployments.updateOne(fresh, { $unset: { purge: 1 } });
+  throw new LifeboatError('SnapshotPinned', `snapshot ${held._id} is held`);
 }
 
 /**

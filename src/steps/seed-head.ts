@@ -4,7 +4,7 @@
  * The files of a snapshot hold the head's own records too, so what they make is the head as it stood there, position
  * and all. The stored entries bring it on from there: the source's data is not read again.
  */
-import { readManifest, readRuns } from '../blockstore/manifest.ts';
+import { IS_SNAPSHOT, readManifest, readRuns } from '../blockstore/manifest.ts';
 import type { HeadDirectory } from '../head/directory.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
@@ -132,7 +132,7 @@ export async function seedsOf(stores: Stores, { deployment, member, incarnation 
   const begin = await beginOfChain(stores, incarnation);
   try {
     const manifests = await stores.manifests
-      .find({ deployment, member, incarnation })
+      .find({ deployment, member, incarnation, ...IS_SNAPSHOT })
       .sort({ 'optime.ts': -1, createdAt: -1 })
       .project<Pick<ManifestRecord, '_id' | 'oplogFrom' | 'verification'>>({ oplogFrom: 1, 'verification.state': 1 })
       .toArray();

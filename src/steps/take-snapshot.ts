@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { BLOCK_BYTES } from '../blockstore/blocks.ts';
 import { commitManifest } from '../blockstore/commit.ts';
 import { cutHead } from '../blockstore/cut.ts';
-import { newestManifest, removeLeftovers } from '../blockstore/manifest.ts';
+import { IS_SNAPSHOT, newestManifest, removeLeftovers } from '../blockstore/manifest.ts';
 import { summaryOf } from '../blockstore/snapshots.ts';
 import type { LockedHead } from '../head/types.ts';
 import { castDriverError } from '../mongo/errors.ts';
@@ -87,7 +87,9 @@ async function leaseWithParent(parts: SnapshotParts): Promise<{ lease: Lease; pa
   const parent = await newestManifest(stores, deployment, member);
   const lease = await takeLease(stores, { purpose: 'snapshot', deployment, daemon, snapshot: parent?._id ?? null });
   try {
-    const held = parent ? await stores.manifests.findOne({ _id: parent._id }, { projection: { _id: 1 } }) : null;
+    const held = parent
+      ? await stores.manifests.findOne({ _id: parent._id, ...IS_SNAPSHOT }, { projection: { _id: 1 } })
+      : null;
     return { lease, parent: held ? parent : null };
   } catch (error) {
     await lease.end();

@@ -19,6 +19,7 @@ import type {
   DaemonRecord,
   DeploymentRecord,
   LeaseRecord,
+  GroomRecord,
   ManifestPartRecord,
   ManifestRecord,
   MemberRecord,
@@ -48,6 +49,7 @@ export interface Stores {
   readonly leases: Collection<LeaseRecord>;
   readonly counters: Collection<CounterRecord>;
   readonly blocks: Collection<BlockRecord>;
+  readonly grooms: Collection<GroomRecord>;
   readonly manifests: Collection<ManifestRecord>;
   readonly manifestParts: Collection<ManifestPartRecord>;
   readonly restores: Collection<RestoreRecord>;
@@ -163,6 +165,7 @@ function collections(
     leases: state.collection('leases'),
     counters: state.collection('counters'),
     blocks: state.collection('blocks'),
+    grooms: state.collection('grooms'),
     manifests: state.collection('manifests'),
     manifestParts: state.collection('manifestParts'),
     restores: state.collection('restores'),
@@ -224,6 +227,8 @@ async function makeIndexes(stores: Stores, state: Db, sync: Db, oplog: Db): Prom
   await stores.syncViews.createIndex({ '_id.incarnation': 1 });
   const marked = { damaged: { $exists: true } };
   await stores.blocks.createIndex({ damaged: 1, _id: 1 }, { partialFilterExpression: marked }, undefined);
+  const doomed = { doom: { $exists: true } };
+  await stores.blocks.createIndex({ doom: 1, _id: 1 }, { partialFilterExpression: doomed }, undefined);
   await stores.members.createIndex({ deployment: 1 });
   await stores.manifests.createIndex({ deployment: 1, 'optime.ts': 1 });
   await stores.manifestParts.createIndex({ '_id.snapshot': 1, '_id.n': 1 }, { unique: true }, undefined);

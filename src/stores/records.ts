@@ -219,6 +219,23 @@ export interface BlockRecord {
   readonly damaged?: Date;
 }
 
+/** `grooms`: how far a groom is (src/blockstore/groom.ts). */
+export interface GroomRecord {
+  /** Of the workflow's first run. */
+  readonly _id: string;
+  /** `doom`: what is dead is marked. `delete`: older leases are waited for, and what is still dead is deleted. */
+  readonly stage: 'doom' | 'delete' | 'done';
+  readonly doom: number;
+  /** How many ranges of hashes there are, and the first that the stage has not done. */
+  readonly ranges: number;
+  readonly next: number;
+  readonly deletedBlocks: number;
+  /** Their bytes as they were stored. */
+  readonly reclaimedBytes: number;
+  readonly startedAt: Date;
+  readonly endedAt: Date | null;
+}
+
 /** `manifests`: a snapshot. Written last, in one majority transaction that re-reads the lease; without it nothing is a snapshot. */
 export interface ManifestRecord {
   /** `<deployment>-<UTC time of the optime, yyyymmddThhmmssZ>-<six hex digits>` */
@@ -248,6 +265,10 @@ export interface ManifestRecord {
   readonly exclude?: readonly string[];
   /** Absent of a snapshot that a version took which compared nothing. */
   readonly verification?: StoredVerification;
+  /** While it is there, nobody deletes the snapshot. */
+  readonly hold?: { readonly reason: string | null; readonly since: Date };
+  /** Since when it is being deleted: for everybody else it is no snapshot any more (src/blockstore/delete-snapshot.ts). */
+  readonly deleting?: { readonly run: ObjectId; readonly since: Date };
 }
 
 /** What came of comparing a part of a head, while it was held still for a snapshot, with the source at that optime. */

@@ -1,17 +1,19 @@
 /**
- * A process that takes, restores or purges a snapshot and kills itself, with SIGKILL, at a place it was told. Run by
+ * A process that takes, restores, deletes or purges a snapshot, or grooms and kills itself, with SIGKILL, at a place it was told. Run by
  * `crashOf` with one argument: a CrashPlan as JSON.
  */
 import { fileURLToPath } from 'node:url';
 import { execFile } from 'node:child_process';
 import { MongoClient, ObjectId } from 'mongodb';
+import { deleteSnapshot } from '../../src/blockstore/delete-snapshot.ts';
+import { runGroom } from '../../src/blockstore/groom.ts';
 import { findBinary } from '../../src/embedded/binaries.ts';
 import type { Progress } from '../../src/shared/messages.ts';
 import { ZERO_OPTIME } from '../../src/shared/optime.ts';
 import { beginPurge, purgeSnapshots } from '../../src/steps/purge.ts';
 import { restoreDirectory, type RestoreRequest } from '../../src/steps/restore-directory.ts';
 import { takeSnapshot, type SnapshotParts } from '../../src/steps/take-snapshot.ts';
-import { openStores } from '../../src/stores/connect.ts';
+import { openStores, type Stores } from '../../src/stores/connect.ts';
 import { lockMongod, NO_SOURCE, stepContext } from './snapshots.ts';
 
 export interface SnapshotCrash {
@@ -40,7 +42,24 @@ export interface PurgeCrash {
   readonly report: number;
 }
 
-export type CrashPlan = SnapshotCrash | RestoreCrash | PurgeCrash;
+/** Dies when the snapshot is marked, and nothing more is known or done. */
+export interface DeleteCrash {
+  readonly step: 'delete';
+  readonly store: string;
+  readonly snapshot: string;
+}
+
+export interface GroomCrash {
+  readonly step: 'groom';
+  readonly store: string;
+  readonly run: string;
+  readonly rangeBlocks: number;
+  /** The stage of progress to die in, and at which report of it. */
+  readonly dieAt: string;
+  readonly report: number;
+}
+
+export type CrashPlan = SnapshotCrash | RestoreCrash | PurgeCrash | DeleteCrash | GroomCrash;
 
 /** Longer than any plan takes, in milliseconds. */
 const TIMEOUT_MS = 120_000;
@@ -112,7 +131,25 @@ async function crashPurge({ store, deployment, dieAt, report }: PurgeCrash): Pro
   await purgeSnapshots(ctx, stores, request);
 }
 
+async function crashDelete({ store, snapshot }: DeleteCrash): Promise<void> {
+  const stores = await openStores({ blockstore: store });
+  const leases = Object.assign(Object.create(stores.leases) as Stores['leases'], { findOne: () => die() });
+  await deleteSnapshot({ ...stores, leases }, { snapshot, windowMs: 0 });
+}
+
+async function crashGroom({ store, run, rangeBlocks, dieAt, report }: GroomCrash): Promise<void> {
+  const stores = await openStores({ blockstore: store });
+  let reports = 0;
+  const { signal } = new AbortController();
+  const onReport = ({ stage }: Progress): void => {
+    if (stage === dieAt && ++reports === report) die();
+  };
+  await runGroom({ stores, signal, report: onReport, rangeBlocks }, run);
+}
+
 const crashes = {
+  groom: crashGroom,
+  delete: crashDelete,
   snapshot: crashSnapshot,
   restore: crashRestore,
   purge: crashPurge,

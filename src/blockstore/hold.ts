@@ -1,0 +1,44 @@
+/** Holds: a snapshot that is held is not deleted by anybody, until the hold is taken back. */
+import { castDriverError } from '../mongo/errors.ts';
+import { LifeboatError } from '../shared/errors.ts';
+import type { Stores } from '../stores/connect.ts';
+import { IS_SNAPSHOT } from './manifest.ts';
+
+/**
+ * Holds a snapshot, or, held already, changes the reason.
+ * @throws LifeboatError `UnknownSnapshot`, also of one that is being deleted; `PurgeUnderWay`; `StoreUnavailable` (retryable)
+ */
+export async function holdSnapshot(stores: Stores, snapshot: string, reason: string | null): Promise<void> {
+  const hold = { reason: { $literal: reason }, since: { $ifNull: ['$hold.since', '$$NOW'] } };
+  const deployment = await changed(stores, snapshot, [{ $set: { hold } }]);
+  // A purge marks the deployment, and looks for holds after that: of the two one gives way.
+  const purging = { _id: deployment, 'purge.run': { $exists: true } };
+  if (!(await holding(snapshot, () => stores.deployments.findOne(purging, { projection: { _id: 1 } })))) return;
+  await releaseSnapshot(stores, snapshot);
+  throw new LifeboatError('PurgeUnderWay', `all that is stored of ${deployment} is being removed`);
+}
+
+/**
+ * Takes a hold back; of one that is not held there is nothing to take back.
+ * @throws LifeboatError `UnknownSnapshot`; `StoreUnavailable` (retryable)
+ */
+export async function releaseSnapshot(stores: Stores, snapshot: string): Promise<void> {
+  await changed(stores, snapshot, [{ $unset: 'hold' }]);
+}
+
+/** The deployment of the snapshot. */
+async function changed(stores: Stores, snapshot: string, change: object[]): Promise<string> {
+  const found = await holding(snapshot, () =>
+    stores.manifests.findOneAndUpdate({ _id: snapshot, ...IS_SNAPSHOT }, change, { projection: { deployment: 1 } }),
+  );
+  if (!found) throw new LifeboatError('UnknownSnapshot', `there is no snapshot ${snapshot}`);
+  return found.deployment;
+}
+
+async function holding<T>(snapshot: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    throw castDriverError(error, 'store', `holding snapshot ${snapshot}`);
+  }
+}
