@@ -114,7 +114,17 @@ describe('a backup in routine operation', () => {
 
   test('its snapshots are created, listed and shown with the same fields', async () => {
     assert.deepEqual(Object.keys(snapshot).sort(), [
-      ...['deployment', 'durationMs', 'id', 'logicalBytes', 'newBlocks', 'newStoredBytes', 'optime', 'reusedBlocks'],
+      ...[
+        'deployment',
+        'durationMs',
+        'hold',
+        'id',
+        'logicalBytes',
+        'newBlocks',
+        'newStoredBytes',
+        'optime',
+        'reusedBlocks',
+      ],
       ...['verification', 'wallTime'],
     ]);
     const { snapshots } = await done<{ snapshots: SnapshotSummary[] }>('snapshots list shop');

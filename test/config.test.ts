@@ -77,6 +77,7 @@ deployments:
     verifyWithin: 4
     exclude: ["logs.*", "shop.tmp_*", "logs.*"]
     pointInTime: { window: 90m }
+    snapshots: { keep: { latest: 8, daily: 7, yearly: 0 } }
   shop-2: { uri: "\${B}", pointInTime: { window: 0 } }
 `,
   );
@@ -109,6 +110,7 @@ deployments:
           source: { uri: 'mongodb://db1,db2/?replicaSet=shop' },
           readFrom: 'secondary',
           pointInTimeWindowMs: 5_400_000,
+          keep: { latest: 8, daily: 7, yearly: 0 },
           minOplogWindowMs: 5_400_000,
           allowUnverifiedVersion: true,
           verifyWithin: 4,
@@ -121,6 +123,7 @@ deployments:
           source: { uri: '${B}' },
           readFrom: 'secondaryPreferred',
           pointInTimeWindowMs: 0,
+          keep: null,
           minOplogWindowMs: 10_800_000,
           allowUnverifiedVersion: false,
           verifyWithin: 28,
@@ -208,6 +211,18 @@ const mistakes: readonly (readonly [what: string, source: string, at: `${number}
     '2:3',
     /shop needs a uri, a uriFile that holds it, or a uriCommand/,
   ],
+  [
+    'tiers that keep nothing',
+    'deployments:\n  a:\n    uri: mongodb://h\n    snapshots: { keep: { latest: 0 } }\n',
+    '4:18',
+    /must keep something/,
+  ],
+  [
+    'a tier that is no number',
+    'deployments:\n  a:\n    uri: mongodb://h\n    snapshots: { keep: { daily: 7d } }\n',
+    '4:33',
+    /must be a whole number from 0 to 10000/,
+  ],
   ['a deployment that is empty', 'deployments:\n  shop:\n', '2:3', /deployments.shop must be a map of uri/],
   ['two sources', 'deployments:\n  shop: { uri: mongodb://a, uriFile: /f }\n', '2:38', /keep one of them/],
   [
@@ -266,7 +281,7 @@ for (const [what, source, at, text] of mistakes) {
 
 const unbuilt: readonly (readonly [key: string, source: string, at: `${number}:${number}`])[] = [
   ['groom', 'limits: {}\ngroom: { whenLivingBelow: 0.9 }\n', '2:1'],
-  ['deployments.a.snapshots', 'deployments:\n  a:\n    uri: mongodb://h\n    snapshots: { every: 6h }\n', '4:5'],
+  ['deployments.a.snapshots.every', 'deployments:\n  a:\n    uri: mongodb://h\n    snapshots: { every: 6h }\n', '4:18'],
   ['deployments.a.members', 'deployments:\n  a: { uri: mongodb://h, members: { s1: {} } }\n', '2:26'],
 ];
 

@@ -34,6 +34,7 @@ const PLACEHOLDERS = {
   ID: /\b(shop-\d{8}T\d{6}Z-[0-9a-f]{6})\b/g,
   RESTORE: /\b(\d{8}t\d{6}z-[0-9a-f]{6})\b/g,
   DAEMON: /^(\S+) .* shop$/gm,
+  OLDER: /^(shop-\d{8}T\d{6}Z-[0-9a-f]{6}) .*no tier is configured$/gm,
   DAMAGED: /^Snapshot (\S+) is DAMAGED/gm,
 } as const;
 
@@ -96,7 +97,7 @@ async function startWorld(hosts = ''): Promise<World> {
       .replaceAll(PORTS, (port) => String(ports.get(port)))
       .replaceAll(/(?<![\w/])\/srv\b/g, join(folder, 'srv'))
       .replaceAll('db1,db2,db3', hosts)
-      .replaceAll(/\b(ID|RESTORE|DAEMON|DAMAGED)\b/g, (word) => {
+      .replaceAll(/\b(ID|RESTORE|DAEMON|OLDER|DAMAGED)\b/g, (word) => {
         const found = [...printed.matchAll(PLACEHOLDERS[word as keyof typeof PLACEHOLDERS])].at(-1)?.[1];
         assert.ok(found, `no command before "${command}" has printed a ${word}`);
         return found;
@@ -217,6 +218,9 @@ test('every command of the README and then of the runbooks works', async (t) => 
   const words: Words = {
     'then the set made from the restore is ended': () => endProcessesBelow(join(folder, 'srv')),
     'given a damaged block': () => damage(stores),
+    'given two snapshots more': async () => {
+      for (let n = 0; n < 2; n += 1) await world.run('lifeboat snapshots create shop --wait');
+    },
     'given a deployment old': async () => {
       await world.run('lifeboat deployments add old --uri-env SHOP_URI');
       await world.run('lifeboat backup start old --wait');

@@ -34,9 +34,14 @@ const today = bundle('../src/workflows/index.ts');
 test('there is a history of every workflow and of every way a backup goes', () => {
   const names = [...histories.keys()];
   assert.deepEqual(names, [
+    'applyRetention',
     'backup-continued',
     'backup-failed',
     'backup-stopped',
+    'deleteSnapshot',
+    'groom',
+    'holdSnapshot',
+    'releaseSnapshot',
     'restore',
     'snapshot',
     'verifySnapshot',

@@ -1,4 +1,9 @@
 /** The activities of one daemon, each a thin edge around a step. */
+import { deploymentOfSnapshot } from '../shared/names.ts';
+import { deleteSnapshot, finishDeletions } from '../blockstore/delete-snapshot.ts';
+import { holdSnapshot, releaseSnapshot } from '../blockstore/hold.ts';
+import { readManifest } from '../blockstore/manifest.ts';
+import { summaryOf } from '../blockstore/snapshots.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Claim, MemberClaim } from '../shared/messages.ts';
@@ -8,6 +13,8 @@ import { buildHead } from '../steps/build-head.ts';
 import type { StepContext } from '../steps/context.ts';
 import { copySource } from '../steps/copy-source.ts';
 import { finishSync } from '../steps/finish-sync.ts';
+import { groom, planGroom } from '../steps/groom.ts';
+import { planRetention } from '../steps/plan-retention.ts';
 import { beginPurge, planPurge, purgeRecords, purgeSnapshots, refusePurging } from '../steps/purge.ts';
 import { restoreDirectory } from '../steps/restore-directory.ts';
 import { seedHead } from '../steps/seed-head.ts';
@@ -227,6 +234,34 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
         await abandonRestore(await daemon.stores(), { ...ending, daemon: id });
         metrics.count('lifeboat_restores_total', { deployment: ending.deployment, outcome: ending.state });
       }),
+    removeSnapshot: ({ snapshot }) =>
+      perform('removeSnapshot', NO_MEMBER, async () => {
+        const windowMs = await windowOf(daemon, deploymentOfSnapshot(snapshot));
+        await deleteSnapshot(await daemon.stores(), { snapshot, windowMs });
+      }),
+    finishDeletions: ({ deployment }) =>
+      perform('finishDeletions', NO_MEMBER, async () => ({
+        deleted: await finishDeletions(await daemon.stores(), deployment),
+      })),
+    planRetention: ({ deployment }) =>
+      perform('planRetention', NO_MEMBER, async () => {
+        const { keep, pointInTimeWindowMs: windowMs } = await daemon.deployment(deployment);
+        return planRetention(await daemon.stores(), { deployment, keep, windowMs });
+      }),
+    holdSnapshot: ({ snapshot, reason }) =>
+      perform('holdSnapshot', NO_MEMBER, async () => {
+        const stores = await daemon.stores();
+        await holdSnapshot(stores, snapshot, reason);
+        return summaryOf(await readManifest(stores, snapshot));
+      }),
+    releaseSnapshot: ({ snapshot }) =>
+      perform('releaseSnapshot', NO_MEMBER, async () => {
+        const stores = await daemon.stores();
+        await releaseSnapshot(stores, snapshot);
+        return summaryOf(await readManifest(stores, snapshot));
+      }),
+    planGroom: () => perform('planGroom', NO_MEMBER, async (ctx) => planGroom(ctx, await daemon.stores())),
+    groom: (request) => perform('groom', NO_MEMBER, async (ctx) => groom(ctx, await daemon.stores(), request)),
     planPurge: ({ deployment }) =>
       perform('planPurge', NO_MEMBER, async (ctx) => planPurge(ctx, await daemon.stores(), deployment)),
     beginPurge: (request) =>
@@ -277,4 +312,10 @@ function troublesOf(daemon: Daemon, activity: keyof DaemonActivities, deployment
     well: () => void board.clear(activity),
     troubled: (error) => void board.raise(activity, error),
   };
+}
+
+/** A deployment that is out of the configuration has no window. */
+async function windowOf(daemon: Daemon, deployment: string | undefined): Promise<number> {
+  const { deployments } = await daemon.config();
+  return deployments.get(deployment ?? '')?.pointInTimeWindowMs ?? 0;
 }

@@ -4,6 +4,7 @@
  */
 import type {
   Claim,
+  GroomCensus,
   Inspection,
   MemberClaim,
   Phase,
@@ -11,6 +12,7 @@ import type {
   PurgePlan,
   Progress,
   RestoreSummary,
+  RetentionPlan,
   RetiredDaemon,
   SnapshotSummary,
   VerifyResult,
@@ -113,6 +115,19 @@ export interface DaemonActivities {
   observe(request: { readonly shown: Sight | null; readonly maxMs: number }): Promise<Sight>;
   /** Looks at the stores and, if one is named, at a deployment, from this daemon's machine. */
   inspect(request: { readonly deployment: string | null }): Promise<Inspection>;
+  /** Deletes a snapshot, unless it is pinned or in use. */
+  removeSnapshot(request: { readonly snapshot: string }): Promise<void>;
+  /** Ends the deletions of a deployment that were begun and not ended; which they were. */
+  finishDeletions(request: { readonly deployment: string }): Promise<{ readonly deleted: readonly string[] }>;
+  planRetention(request: { readonly deployment: string }): Promise<RetentionPlan>;
+  holdSnapshot(request: { readonly snapshot: string; readonly reason: string | null }): Promise<SnapshotSummary>;
+  releaseSnapshot(request: { readonly snapshot: string }): Promise<SnapshotSummary>;
+  /** The blocks that are alive and dead; changes nothing. */
+  planGroom(): Promise<GroomCensus>;
+  /** Goes on with the groom of that run until it is done. */
+  groom(request: {
+    readonly run: string;
+  }): Promise<{ readonly deletedBlocks: number; readonly reclaimedBytes: number; readonly reusableBytes: number }>;
   planPurge(request: { readonly deployment: string }): Promise<PurgePlan>;
   /** Writes down what goes and ends every claim on it; the daemons that have heads of it. */
   beginPurge(request: PurgeRun): Promise<{ readonly daemons: readonly string[] }>;

@@ -129,10 +129,12 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
   addDeployments();
   addBackup();
   addSnapshots();
+  addRetention();
   addRestores();
   addValidations();
   addDaemons();
   addPurge();
+  addGroom();
   addExplain();
   addUnbuilt();
   return { program, notes };
@@ -270,10 +272,36 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
     help(show, 'snapshots show shop-20260101T000000Z-1a2b3c', NO_TEMPORAL);
     const remove = snapshots
       .command('delete')
-      .description('delete a snapshot (not built yet)')
+      .description('delete a snapshot; its space is freed by `groom`')
       .argument('<id>', 'its id')
-      .action(() => choose(notBuiltYet('snapshots delete')));
+      .option('--timeout <duration>', 'wait no longer than this', durationFlag)
+      .action((id, { timeout }) =>
+        choose(async (context) => (await import('./commands/snapshots.ts')).deleteSnapshot(context, id, timeout)),
+      );
     help(remove, 'snapshots delete shop-20260101T000000Z-1a2b3c');
+    const hold = snapshots
+      .command('hold')
+      .description('hold a snapshot: nobody deletes it until it is released')
+      .argument('<id>', 'its id')
+      .option('--reason <text>', 'why, for those who look at it later')
+      .option('--timeout <duration>', 'wait no longer than this', durationFlag)
+      .action((id, { reason, timeout }) =>
+        choose(async (context) =>
+          (await import('./commands/snapshots.ts')).holdSnapshot(context, id, { hold: true, reason }, timeout),
+        ),
+      );
+    help(hold, 'snapshots hold shop-20260101T000000Z-1a2b3c --reason "audit of 2026"');
+    const release = snapshots
+      .command('release')
+      .description('take the hold of a snapshot back')
+      .argument('<id>', 'its id')
+      .option('--timeout <duration>', 'wait no longer than this', durationFlag)
+      .action((id, { timeout }) =>
+        choose(async (context) =>
+          (await import('./commands/snapshots.ts')).holdSnapshot(context, id, { hold: false }, timeout),
+        ),
+      );
+    help(release, 'snapshots release shop-20260101T000000Z-1a2b3c');
     const verify = snapshots
       .command('verify')
       .description('read every block of a snapshot and check it; waits for the result')
@@ -284,6 +312,30 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
         choose(async (context) => (await import('./commands/snapshots.ts')).verifySnapshot(context, id, timeout)),
       );
     help(verify, 'snapshots verify shop-20260101T000000Z-1a2b3c');
+  }
+
+  function addRetention(): void {
+    const retention = group('retention', 'which snapshots are kept, and for how long', 'retention show shop');
+    const show = retention
+      .command('show')
+      .description('what each snapshot is kept for, and which would go; deletes nothing')
+      .argument('<name>', 'the deployment', deploymentName)
+      .option('--timeout <duration>', 'wait no longer than this', durationFlag)
+      .action((name, { timeout }) =>
+        choose(async (context) => (await import('./commands/retention.ts')).showRetention(context, name, timeout)),
+      );
+    help(show, 'retention show shop');
+    const apply = retention
+      .command('apply')
+      .description('delete the snapshots that no tier of the configuration keeps')
+      .argument('<name>', 'the deployment', deploymentName)
+      .option('--wait', 'return when it is done')
+      .option('--timeout <duration>', 'wait no longer than this, such as 30m; the work goes on', durationFlag)
+      .action((name, flags) => {
+        requireWait(flags);
+        choose(async (context) => (await import('./commands/retention.ts')).applyRetention(context, name, flags));
+      });
+    help(apply, 'retention apply shop --wait');
   }
 
   function addRestores(): void {
@@ -399,15 +451,21 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
     help(explain, 'explain LB2008', NO_TEMPORAL);
   }
 
-  function addUnbuilt(): void {
+  function addGroom(): void {
     const groom = program
       .command('groom')
-      .description('reclaim blocks that no snapshot refers to (not built yet)')
-      .option('--dry-run', 'show the plan')
+      .description('free the space of blocks that no snapshot refers to; beside snapshots and restores that go on')
+      .option('--dry-run', 'show the plan and delete nothing')
       .option('--wait', 'return when it is done')
-      .option('--timeout <duration>', 'wait no longer than this', durationFlag)
-      .action(() => choose(notBuiltYet('groom')));
+      .option('--timeout <duration>', 'wait no longer than this, such as 30m; the work goes on', durationFlag)
+      .action((flags) => {
+        if (!flags.dryRun) requireWait(flags);
+        choose(async (context) => (await import('./commands/groom.ts')).groom(context, flags));
+      });
     help(groom, 'groom --dry-run');
+  }
+
+  function addUnbuilt(): void {
     const schedules = group('schedules', 'snapshots by the clock (not built yet)', 'schedules list');
     const list = schedules
       .command('list')

@@ -1,5 +1,6 @@
 /** What `lifeboat.yaml` may say, what each key means, and what holds where it says nothing. */
 import { z } from 'zod';
+import type { Keep } from '../retention/plan.ts';
 import { DEPLOYMENT_NAME, EXCLUDE_PATTERN } from '../shared/names.ts';
 import type { SecretCommand } from './secret-command.ts';
 import { nearest } from './suggest.ts';
@@ -21,6 +22,8 @@ export interface DeploymentConfig {
   readonly readFrom: ReadFrom;
   /** How long entries are kept after they were applied, in milliseconds; 0 keeps none. */
   readonly pointInTimeWindowMs: number;
+  /** Which snapshots are kept; null keeps all. */
+  readonly keep: Keep | null;
   /** How far back the oplog of the source is to reach at least, in milliseconds; 0 asks for nothing. */
   readonly minOplogWindowMs: number;
   /** Whether a source of a version that the tests do not run is backed up all the same. */
@@ -92,6 +95,7 @@ const MIB = 2 ** 20;
 /** A source is only sure to tell of its past for so long. */
 const MAX_VERIFY_MS = 100_000;
 const MAX_VERIFY_WITHIN = 10_000;
+const MAX_TIER = 10_000;
 const DAEMON_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const MAJOR_VERSION = /^\d+\.\d+$/;
 /** Port 0, any free one, would be of use to nobody who is to find it. */
@@ -226,6 +230,12 @@ const wholeNumber = (max: number): z.ZodNumber => {
   return typed(z.int({ error }), `whole number from 1 to ${max}`).min(1, error).max(max, error);
 };
 
+const TIER_ERROR = `must be a whole number from 0 to ${MAX_TIER}`;
+const NO_TIER = 'must keep something: name at least one tier with a number above 0';
+const tier = typed(z.int({ error: TIER_ERROR }), `whole number from 0 to ${MAX_TIER}`)
+  .min(0, TIER_ERROR)
+  .max(MAX_TIER, TIER_ERROR);
+
 const rate = typed(z.number({ error: RATE_ERROR }), 'number of MiB a second, without a unit')
   .min(MIN_READ_MIBPS, RATE_ERROR)
   .max(MAX_READ_MIBPS, RATE_ERROR);
@@ -254,7 +264,22 @@ const deployment = section({
     'Back up a `mongod` of a version that the tests do not run (they run 4.4, 5.0 and 6.0).',
     'false',
   ),
-  snapshots: notBuiltYet,
+  snapshots: key(
+    section({
+      every: notBuiltYet,
+      keep: key(
+        section({
+          latest: key(tier, 'The newest so many.'),
+          daily: key(tier, 'The newest of each of the last so many days (UTC) that have one.'),
+          weekly: key(tier, 'The newest of each of the last so many weeks, from Monday on.'),
+          monthly: key(tier, 'The newest of each of the last so many months.'),
+          yearly: key(tier, 'The newest of each of the last so many years.'),
+        }).refine((tiers) => Object.values(tiers).some((count) => count !== undefined && count > 0), NO_TIER),
+        'Which snapshots are kept; the others are deleted by `lifeboat retention apply NAME`. Without it all are. A held one, the last good one and the one that `pointInTime.window` rests on stay whatever it says.',
+      ),
+    }),
+    'Snapshots, and how long they are kept.',
+  ),
   pointInTime: key(
     section({
       window: key(
@@ -441,6 +466,7 @@ export function configOf(file: string, written: ConfigFile, absolute: (path: str
           source: sourceOf(entry),
           readFrom: entry.readFrom ?? defaults.readFrom,
           pointInTimeWindowMs: entry.pointInTime?.window ?? defaults.pointInTimeWindowMs,
+          keep: entry.snapshots?.keep ? definite(entry.snapshots.keep) : null,
           minOplogWindowMs: entry.minOplogWindow ?? defaults.minOplogWindowMs,
           allowUnverifiedVersion: entry.allowUnverifiedVersion ?? false,
           verifyWithin: entry.verifyWithin ?? defaults.verifyWithin,
@@ -449,4 +475,9 @@ export function configOf(file: string, written: ConfigFile, absolute: (path: str
       ]),
     ),
   };
+}
+
+/** Only the tiers that are named. */
+function definite(tiers: Readonly<Record<string, number | undefined>>): Keep {
+  return Object.fromEntries(Object.entries(tiers).filter(([, count]) => count !== undefined));
 }

@@ -37,7 +37,8 @@ export function textField(type: string, fields: Fields, name: string): string {
   throw badInput(value === undefined ? `${type} needs the field "${name}"` : `"${name}" of ${type} must be a text`);
 }
 
-function optionalText(type: string, fields: Fields, name: string): string | undefined {
+/** A text that may be missing. */
+export function optionalText(type: string, fields: Fields, name: string): string | undefined {
   return fields[name] === undefined ? undefined : textField(type, fields, name);
 }
 

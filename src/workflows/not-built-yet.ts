@@ -12,14 +12,6 @@ export function checkpoint(): Promise<never> {
   return refuse('checkpoint');
 }
 
-export function groom(): Promise<never> {
-  return refuse('groom');
-}
-
 export function scheduleGrooms(): Promise<never> {
   return refuse('scheduleGrooms');
-}
-
-export function applyRetention(): Promise<never> {
-  return refuse('applyRetention');
 }

@@ -1,13 +1,12 @@
 /** Workflow `purge`: everything that is stored of a deployment removed, and its space freed. */
 import { getExternalWorkflowHandle, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
-import type { DaemonActivities } from '../activities/types.ts';
 import type { PurgeInput, PurgePlan, PurgeResult } from '../shared/messages.ts';
 import { backupWorkflowId, daemonTaskQueue } from '../shared/names.ts';
-import { reclaiming } from './claiming.ts';
+import { anywhere } from './anywhere.ts';
 import { castFailure, failure, wasNotTakenUp, workflowFailure } from './failures.ts';
 import { deploymentField, fieldsOf, flagField } from './input.ts';
 import { knock } from './messages.ts';
-import { onDaemon, shared } from './options.ts';
+import { onDaemon } from './options.ts';
 import { tagDeployment } from './tags.ts';
 
 /** How long a daemon has to remove its head while the purge looks on; it does so later if it must. */
@@ -45,14 +44,6 @@ async function refuseRunning(deployment: string): Promise<void> {
       () => false,
     );
   if (runs) throw workflowFailure(failure('DeploymentBusy', `the backup of ${deployment} runs`));
-}
-
-/** Runs an activity on whatever daemon is there. */
-async function anywhere<T>(run: (daemon: DaemonActivities) => Promise<T>): Promise<T> {
-  return reclaiming(async () => {
-    const { taskQueue, patienceMs } = await shared().claim({ purpose: 'anywhere' });
-    return run(onDaemon(taskQueue, patienceMs));
-  });
 }
 
 async function headsGone(daemon: string): Promise<boolean> {

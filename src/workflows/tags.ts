@@ -2,7 +2,7 @@
 import { defineSearchAttributeKey, SearchAttributeType } from '@temporalio/common';
 import { upsertSearchAttributes } from '@temporalio/workflow';
 import type { Phase } from '../shared/messages.ts';
-import { SearchAttribute } from '../shared/names.ts';
+import { deploymentOfSnapshot, SearchAttribute } from '../shared/names.ts';
 
 const deploymentKey = defineSearchAttributeKey(SearchAttribute.deployment, SearchAttributeType.KEYWORD);
 const phaseKey = defineSearchAttributeKey(SearchAttribute.phase, SearchAttributeType.KEYWORD);
@@ -13,4 +13,10 @@ export function tagDeployment(deployment: string): void {
 
 export function tagPhase(phase: Phase): void {
   upsertSearchAttributes([{ key: phaseKey, value: phase }]);
+}
+
+/** The same for work on a snapshot, whose id tells the deployment. */
+export function tagSnapshot(snapshot: string): void {
+  const deployment = deploymentOfSnapshot(snapshot);
+  if (deployment !== undefined) tagDeployment(deployment);
 }

@@ -1,19 +1,17 @@
 /** Workflow `verifySnapshot`: every block of a snapshot read and checked. Damage is a result, not a failure. */
 import { setCurrentDetails } from '@temporalio/workflow';
 import type { VerifyResult, VerifySnapshotInput } from '../shared/messages.ts';
-import { deploymentOfSnapshot } from '../shared/names.ts';
 import { reclaiming } from './claiming.ts';
 import { bytes } from '../shared/phrases.ts';
 import { daemonText, workDetails } from './details.ts';
 import { fieldsOf, textField } from './input.ts';
 import { observing } from './observing.ts';
 import { onDaemon, shared } from './options.ts';
-import { tagDeployment } from './tags.ts';
+import { tagSnapshot } from './tags.ts';
 
 export async function verifySnapshot(input: VerifySnapshotInput): Promise<VerifyResult> {
   const snapshot = textField('verifySnapshot', fieldsOf('verifySnapshot', input, ['snapshot']), 'snapshot');
-  const deployment = deploymentOfSnapshot(snapshot);
-  if (deployment !== undefined) tagDeployment(deployment);
+  tagSnapshot(snapshot);
   return reclaiming(async () => {
     const { taskQueue, daemon: name, patienceMs } = await shared().claim({ purpose: 'anywhere' });
     const what = `Every block of snapshot \`${snapshot}\` is read and checked.`;

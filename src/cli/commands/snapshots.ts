@@ -1,48 +1,34 @@
-/** `lifeboat snapshots`: taken, listed, shown, verified. */
+/** `lifeboat snapshots`: taken, listed, shown, verified, held, deleted. */
 import { findSnapshot, findWithFindings, listSnapshots } from '../../blockstore/snapshots.ts';
 import { LifeboatError } from '../../shared/errors.ts';
 import type {
+  DeletedSnapshot,
+  DeleteSnapshotInput,
+  HoldSnapshotInput,
   SnapshotInput,
   SnapshotSummary,
   SnapshotVerification,
   VerifyResult,
   VerifySnapshotInput,
 } from '../../shared/messages.ts';
-import { TASK_QUEUE, workflowIdOf } from '../../shared/names.ts';
 import type { CliContext } from '../context.ts';
 import { findingOf, findingText, section } from '../findings.ts';
 import { errorFrom, type Outcome } from '../outcome.ts';
 import { withStores } from '../stores.ts';
-import { promptly, withTemporal } from '../temporal.ts';
 import { bytes, duration, fields, optime, table, time } from '../text.ts';
-import { uniqueId, type WaitFlags } from '../work.ts';
-import { deploymentAttribute } from './backup.ts';
-import { settle } from './settle.ts';
+import type { WaitFlags } from '../work.ts';
+import { runWork } from './run-work.ts';
 
 export async function createSnapshot(context: CliContext, name: string, flags: WaitFlags): Promise<Outcome> {
-  const input: SnapshotInput = { deployment: name };
-  const id = uniqueId();
-  return withTemporal(context, async (temporal) => {
-    const handle = await promptly(temporal, () =>
-      temporal.client.workflow.start('snapshot', {
-        workflowId: workflowIdOf('snapshot', name, id),
-        taskQueue: TASK_QUEUE,
-        args: [input],
-        typedSearchAttributes: deploymentAttribute(name),
-        staticSummary: `Snapshot of ${name}`,
-      }),
-    );
-    const ids = { workflowId: handle.workflowId, runId: handle.firstExecutionRunId, id };
-    return settle<SnapshotSummary>({
-      context,
-      temporal,
-      handle,
-      ids,
-      flags,
-      what: `the snapshot of ${name}`,
-      hint: `see \`lifeboat snapshots list ${name}\``,
-      outcome: taken,
-    });
+  return runWork<SnapshotSummary>(context, {
+    type: 'snapshot',
+    deployment: name,
+    input: { deployment: name } satisfies SnapshotInput,
+    summary: `Snapshot of ${name}`,
+    flags,
+    what: `the snapshot of ${name}`,
+    hint: `see \`lifeboat snapshots list ${name}\``,
+    outcome: taken,
   });
 }
 
@@ -96,29 +82,52 @@ export async function existingSnapshot(context: CliContext, id: string): Promise
 /** Reads all of a snapshot; the answer is the result, so it is always waited for. */
 export async function verifySnapshot(context: CliContext, id: string, timeout: number | undefined): Promise<Outcome> {
   const { deployment } = await existingSnapshot(context, id);
-  const input: VerifySnapshotInput = { snapshot: id };
-  const unique = uniqueId();
-  return withTemporal(context, async (temporal) => {
-    const handle = await promptly(temporal, () =>
-      temporal.client.workflow.start('verifySnapshot', {
-        workflowId: workflowIdOf('verifySnapshot', deployment, unique),
-        taskQueue: TASK_QUEUE,
-        args: [input],
-        typedSearchAttributes: deploymentAttribute(deployment),
-        staticSummary: `Verification of ${id}`,
-      }),
-    );
-    const ids = { workflowId: handle.workflowId, runId: handle.firstExecutionRunId, id: unique };
-    return settle<VerifyResult>({
-      context,
-      temporal,
-      handle,
-      ids,
-      flags: { wait: true, timeout },
-      what: `the verification of ${id}`,
-      hint: `see workflow ${handle.workflowId} in the Temporal UI`,
-      outcome: (result) => verified(id, result),
-    });
+  return runWork<VerifyResult>(context, {
+    type: 'verifySnapshot',
+    deployment,
+    input: { snapshot: id } satisfies VerifySnapshotInput,
+    summary: `Verification of ${id}`,
+    flags: { wait: true, timeout },
+    what: `the verification of ${id}`,
+    outcome: (result) => verified(id, result),
+  });
+}
+
+/** Deletes a snapshot; it takes no time, so it is always waited for. */
+export async function deleteSnapshot(context: CliContext, id: string, timeout: number | undefined): Promise<Outcome> {
+  const { deployment } = await existingSnapshot(context, id);
+  return runWork<DeletedSnapshot>(context, {
+    type: 'deleteSnapshot',
+    deployment,
+    input: { snapshot: id } satisfies DeleteSnapshotInput,
+    summary: `Deletion of ${id}`,
+    flags: { wait: true, timeout },
+    what: `the deletion of ${id}`,
+    outcome: (result) => ({ result, text: `Deleted snapshot ${id}; \`lifeboat groom\` frees its space.` }),
+  });
+}
+
+/** Holds a snapshot, so that nobody deletes it, or takes the hold back. */
+export async function holdSnapshot(
+  context: CliContext,
+  id: string,
+  change: { readonly hold: boolean; readonly reason?: string | undefined },
+  timeout: number | undefined,
+): Promise<Outcome> {
+  const { deployment } = await existingSnapshot(context, id);
+  const { hold, reason } = change;
+  const input: HoldSnapshotInput = { snapshot: id, ...(hold && reason !== undefined ? { reason } : {}) };
+  return runWork<SnapshotSummary>(context, {
+    type: hold ? 'holdSnapshot' : 'releaseSnapshot',
+    deployment,
+    input,
+    summary: hold ? `Hold of ${id}` : `Release of ${id}`,
+    flags: { wait: true, timeout },
+    what: hold ? `the hold of ${id}` : `the release of ${id}`,
+    outcome: (result) => ({
+      result,
+      text: hold ? `Snapshot ${id} is held: nobody deletes it.` : `Snapshot ${id} is no longer held.`,
+    }),
   });
 }
 
@@ -139,7 +148,7 @@ function verified(id: string, result: VerifyResult): Outcome {
 
 function snapshotsTable(snapshots: readonly SnapshotSummary[]): string {
   return table(
-    ['ID', 'DEPLOYMENT', 'OPTIME', 'SIZE', 'NEW', 'REUSED BLOCKS', 'TOOK', 'COMPARED'],
+    ['ID', 'DEPLOYMENT', 'OPTIME', 'SIZE', 'NEW', 'REUSED BLOCKS', 'TOOK', 'COMPARED', 'HELD'],
     snapshots.map((snapshot) => [
       snapshot.id,
       snapshot.deployment,
@@ -149,6 +158,7 @@ function snapshotsTable(snapshots: readonly SnapshotSummary[]): string {
       String(snapshot.reusedBlocks),
       duration(snapshot.durationMs),
       comparedShort(snapshot.verification),
+      snapshot.hold ? 'held' : '',
     ]),
     [3, 4, 5, 6],
   );
@@ -167,6 +177,11 @@ function snapshotText(snapshot: SnapshotSummary): string {
     ['compared with the source', comparedText(snapshot.verification)],
     ['not all that was due', snapshot.verification.state === 'not-compared' ? null : snapshot.verification.reason],
     ['this round', roundText(snapshot.verification)],
+    [
+      'held',
+      snapshot.hold &&
+        `since ${time(snapshot.hold.since)}${snapshot.hold.reason === null ? '' : `: ${snapshot.hold.reason}`}`,
+    ],
   ]);
 }
 
