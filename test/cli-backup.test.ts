@@ -151,6 +151,8 @@ describe('a backup in routine operation', () => {
 
   test('verification reads every block', async () => {
     const { ok, blocksChecked, problems } = await done<VerifyResult>(`snapshots verify ${snapshot.id}`);
+    const half = await done<VerifyResult>(`snapshots verify ${snapshot.id} --sample 50%`);
+    assert.ok(half.ok && half.blocksChecked < blocksChecked && half.blocksChecked > 0);
     assert.deepEqual([ok, problems], [true, []]);
     assert.ok(blocksChecked > 0);
   });

@@ -54,6 +54,8 @@ const refused: readonly (readonly [words: string, kind: ErrorName, message: RegE
   ['explain OplogGapp', 'BadUsage', /did you mean OplogGap\b/],
   ['explain LB2088', 'BadUsage', /did you mean LB2/],
   ['explain something-else', 'BadUsage', /`lifeboat explain` lists them/],
+  ['snapshots verify a --sample 10', 'BadUsage', /such as 10%/],
+  ['snapshots verify a --sample 0%', 'BadUsage', /above 0%/],
   ['schedules set shop --snapshot-every 6h', 'NotBuiltYet', /schedules set/],
   ['schedules pause shop', 'NotBuiltYet', /schedules pause/],
 ];

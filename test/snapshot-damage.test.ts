@@ -86,6 +86,24 @@ test('a whole snapshot verifies, block by block', async () => {
   });
 });
 
+test('a sample reads its share of the blocks, spread over the files, and one or another sample finds each damage', async () => {
+  const { blocks } = await readManifest(stores, snapshot);
+  const parts = { stores, daemon: 'd1' };
+  await stores.blocks.deleteOne({ _id: block._id });
+  try {
+    let found = 0;
+    for (let tries = 0; found === 0 && tries < 100; tries += 1) {
+      const result = await verifySnapshot(stepContext(), parts, { snapshot, sample: 0.25 });
+      assert.ok(Math.abs(result.blocksChecked - blocks / 4) <= 1, `${result.blocksChecked} of ${blocks}`);
+      assert.equal(result.ok, result.problems.length === 0);
+      found = result.problems.length;
+    }
+    assert.equal(found, 1);
+  } finally {
+    await putBack();
+  }
+});
+
 test('a flipped bit in a block is found and named, and such a block is never restored', async () => {
   const data = Buffer.from(block.data.buffer);
   data.writeUInt8(data.readUInt8(data.length >> 1) ^ 1, data.length >> 1);

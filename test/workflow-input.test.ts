@@ -2,7 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { errorKind, type ErrorName } from '../src/shared/errors.ts';
-import { deploymentField, fieldsOf, reasonOf, refuseFields, restorePlanOf } from '../src/workflows/input.ts';
+import {
+  deploymentField,
+  fieldsOf,
+  reasonOf,
+  refuseFields,
+  restorePlanOf,
+  shareField,
+} from '../src/workflows/input.ts';
 
 function refuses(kind: ErrorName, read: () => unknown, says: RegExp): void {
   assert.throws(read, (error: { type?: string; message: string }) => {
@@ -26,6 +33,14 @@ test('a missing, empty or impossible deployment is refused', () => {
   for (const fields of [{}, { deployment: '' }, { deployment: 7 }, { deployment: 'Shop!' }]) {
     refuses('BadInput', () => deploymentField('backup', fields), /deployment/);
   }
+});
+
+test('a share that is no share is refused', () => {
+  for (const sample of [0, -1, 1.5, NaN, '10%', null]) {
+    refuses('BadInput', () => shareField('verifySnapshot', { sample }, 'sample'), /above 0 and up to 1/);
+  }
+  assert.equal(shareField('verifySnapshot', {}, 'sample'), undefined);
+  assert.equal(shareField('verifySnapshot', { sample: 1 }, 'sample'), 1);
 });
 
 test('a restore of one snapshot into a directory is accepted', () => {

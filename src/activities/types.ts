@@ -110,7 +110,8 @@ export interface DaemonActivities {
   abandonRestore(
     request: RestoreWork & { readonly state: 'failed' | 'cancelled'; readonly problem: Problem | null },
   ): Promise<void>;
-  verifySnapshot(request: { readonly snapshot: string }): Promise<VerifyResult>;
+  /** Without a `sample`, a share of its blocks, all of them. */
+  verifySnapshot(request: { readonly snapshot: string; readonly sample?: number }): Promise<VerifyResult>;
   /** What the workflow's other activities do after `maxMs`, or sooner when that is no longer what `shown` says. */
   observe(request: { readonly shown: Sight | null; readonly maxMs: number }): Promise<Sight>;
   /** Looks at the stores and, if one is named, at a deployment, from this daemon's machine. */

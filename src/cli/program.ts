@@ -65,6 +65,12 @@ function durationFlag(text: string): number {
   throw new InvalidArgumentError(`It ${quantity.wrong}.`);
 }
 
+function shareFlag(text: string): number {
+  const share = /^\d+(?:\.\d+)?%$/.test(text) ? Number(text.slice(0, -1)) / 100 : NaN;
+  if (share > 0 && share <= 1) return share;
+  throw new InvalidArgumentError('It must be above 0% and up to 100%, such as 10%.');
+}
+
 const notBuiltYet = (what: string): Chosen => {
   return () => Promise.reject(new LifeboatError('NotBuiltYet', `${what} is not built yet`));
 };
@@ -306,10 +312,11 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
       .command('verify')
       .description('read every block of a snapshot and check it; waits for the result')
       .argument('<id>', 'its id')
+      .option('--sample <share>', 'read only this share of its blocks, such as 10%, drawn anew each time', shareFlag)
       .option('--wait', 'it always waits')
       .option('--timeout <duration>', 'wait no longer than this, such as 30m; the work goes on', durationFlag)
-      .action((id, { timeout }) =>
-        choose(async (context) => (await import('./commands/snapshots.ts')).verifySnapshot(context, id, timeout)),
+      .action((id, flags) =>
+        choose(async (context) => (await import('./commands/snapshots.ts')).verifySnapshot(context, id, flags)),
       );
     help(verify, 'snapshots verify shop-20260101T000000Z-1a2b3c');
   }

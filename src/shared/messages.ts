@@ -156,6 +156,7 @@ export interface SnapshotVerification {
 
 export interface VerifyResult {
   readonly ok: boolean;
+  /** Of a sample, about its share of all blocks. */
   readonly blocksChecked: number;
   readonly bytesChecked: number;
   readonly problems: readonly { readonly code: string; readonly message: string }[];
@@ -205,6 +206,8 @@ export interface RestoreInput {
 export interface VerifySnapshotInput {
   /** The id of the snapshot. */
   readonly snapshot: string;
+  /** Which share of its blocks is read, above 0 and up to 1, spread evenly and drawn anew each time; without it, all. */
+  readonly sample?: number;
 }
 export interface DeleteSnapshotInput {
   /** The id of the snapshot. */

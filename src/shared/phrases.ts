@@ -34,6 +34,11 @@ export function amount(count: number, unit: Progress['unit']): string {
   return unit === 'bytes' ? bytes(count) : `${Math.round(count)} ${unit}`;
 }
 
+/** `10%` of 0.1. */
+export function inPercent(part: number): string {
+  return `${Number((100 * part).toFixed(2))}%`;
+}
+
 /** How much is done, 0 to 1; null while nobody knows of how much. */
 export function share({ done, total }: Pick<Progress, 'done' | 'total'>): number | null {
   return total !== null && total > 0 ? Math.min(1, done / total) : null;

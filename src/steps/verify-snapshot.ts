@@ -1,4 +1,4 @@
-/** Step: read every block of a snapshot and check it against its hash. */
+/** Step: read the blocks of a snapshot, all or a sample, and check each against its hash. */
 import { BLOCKS_AT_ONCE, readBlocks, READS_IN_FLIGHT } from '../blockstore/read-blocks.ts';
 import { TaskGroup } from '../blockstore/gate.ts';
 import { checkedRuns, placesOf, readManifest, type BlockPlace } from '../blockstore/manifest.ts';
@@ -19,31 +19,61 @@ export interface VerifyParts {
 /** More would only repeat the same bad news, and the result travels through Temporal. */
 const MOST_PROBLEMS = 100;
 
+export interface VerifyRequest {
+  readonly snapshot: string;
+  /** The share of its blocks that is read, above 0 and up to 1; without it, all. */
+  readonly sample?: number;
+}
+
 /**
- * Reads all of a snapshot. Damage is a result, not an error: each problem (at most 100) names snapshot, file and offset.
+ * Reads all of a snapshot, or a sample of its blocks, and its whole manifest in any case. Damage is a result, not an error: each problem (at most 100) names snapshot, file and offset.
  * @throws LifeboatError `UnknownSnapshot`, `FenceLost`; `StoreUnavailable` (retryable)
  */
 export async function verifySnapshot(
   ctx: StepContext,
   { stores, daemon }: VerifyParts,
-  { snapshot }: { readonly snapshot: string },
+  { snapshot, sample }: VerifyRequest,
 ): Promise<VerifyResult> {
   const { deployment } = await readManifest(stores, snapshot);
   await using lease = await takeLease(stores, { purpose: 'verify', deployment, daemon, snapshot });
   // Once more: only a snapshot that is there after the lease is held by it.
   const manifest = await readManifest(stores, snapshot);
-  const result = await verifyBlocks(ctx, stores, manifest, AbortSignal.any([ctx.signal, lease.signal]));
+  const signal = AbortSignal.any([ctx.signal, lease.signal]);
+  const result = await verifyBlocks(ctx, { stores, manifest, sample: new Sample(sample ?? 1), signal });
   ctx.logger.info({ snapshot, blocks: result.blocksChecked, problems: result.problems.length }, 'snapshot verified');
   return result;
 }
 
+/** Which blocks are read: every so many-th, from a beginning drawn by lot, so that each is in one sample or another. */
+class Sample {
+  readonly share: number;
+  #due = Math.random();
+
+  constructor(share: number) {
+    this.share = share;
+  }
+
+  takesNext(): boolean {
+    if (this.share === 1) return true;
+    this.#due += this.share;
+    if (this.#due < 1) return false;
+    this.#due -= 1;
+    return true;
+  }
+}
+
+interface Verification {
+  readonly stores: Stores;
+  readonly manifest: ManifestRecord;
+  readonly sample: Sample;
+  readonly signal: AbortSignal;
+}
+
 async function verifyBlocks(
   ctx: StepContext,
-  stores: Stores,
-  manifest: ManifestRecord,
-  signal: AbortSignal,
+  { stores, manifest, sample, signal }: Verification,
 ): Promise<VerifyResult> {
-  const meter = new Meter('verify', 'blocks', manifest.blocks);
+  const meter = new Meter('verify', 'blocks', Math.round(manifest.blocks * sample.share));
   const reads = new TaskGroup(READS_IN_FLIGHT);
   const problems: LifeboatError[] = [];
   const note = (problem: LifeboatError): void => {
@@ -67,7 +97,7 @@ async function verifyBlocks(
         continue;
       }
       for (const place of placesOf(run, manifest.blockSize)) {
-        if (group.push(place) < BLOCKS_AT_ONCE) continue;
+        if (!sample.takesNext() || group.push(place) < BLOCKS_AT_ONCE) continue;
         const full = group;
         group = [];
         await reads.add(() => check(full));

@@ -49,6 +49,14 @@ export function flagField(type: string, fields: Fields, name: string): boolean {
   throw badInput(`"${name}" of ${type} must be true or false`);
 }
 
+/** A share, above 0 and up to 1, that may be missing. */
+export function shareField(type: string, fields: Fields, name: string): number | undefined {
+  const value = fields[name];
+  if (value === undefined) return undefined;
+  if (typeof value === 'number' && value > 0 && value <= 1) return value;
+  throw badInput(`"${name}" of ${type} must be a number above 0 and up to 1`);
+}
+
 /** The field `deployment`. */
 export function deploymentField(type: string, fields: Fields): string {
   const name = textField(type, fields, 'deployment');

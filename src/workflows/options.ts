@@ -59,7 +59,7 @@ const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   restoreDirectory: { startToCloseTimeout: '30 days', summary: 'write the files of the snapshot and prove them' },
   abandonRestore: { startToCloseTimeout: '5 minutes', summary: 'record how the restore ended' },
   observe: { startToCloseTimeout: '1 hour', summary: 'see how far it is, for the details shown here' },
-  verifySnapshot: { startToCloseTimeout: '30 days', summary: 'read every block of the snapshot' },
+  verifySnapshot: { startToCloseTimeout: '30 days', summary: 'read the blocks of the snapshot' },
   removeSnapshot: { startToCloseTimeout: '5 minutes', summary: 'delete a snapshot' },
   finishDeletions: { startToCloseTimeout: '5 minutes', summary: 'end deletions that were begun' },
   planRetention: { startToCloseTimeout: '5 minutes', summary: 'find out which snapshots are kept' },

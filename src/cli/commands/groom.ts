@@ -57,7 +57,7 @@ function groomText(result: GroomResult): string {
       'room in the files',
       reusableBytes === null
         ? null
-        : `${bytes(reusableBytes)}, which blocks to come take first; \`compact\` of the collection blocks gives it back to the disk`,
+        : `${bytes(reusableBytes)} that blocks to come take first; \`compact\` of the collection blocks gives it back to the disk`,
     ],
     ['took', duration(result.durationMs)],
   ]);

@@ -79,13 +79,17 @@ export async function existingSnapshot(context: CliContext, id: string): Promise
   return snapshot;
 }
 
-/** Reads all of a snapshot; the answer is the result, so it is always waited for. */
-export async function verifySnapshot(context: CliContext, id: string, timeout: number | undefined): Promise<Outcome> {
+/** Reads all of a snapshot, or a sample of its blocks; the answer is the result, so it is always waited for. */
+export async function verifySnapshot(
+  context: CliContext,
+  id: string,
+  { sample, timeout }: { readonly sample?: number | undefined; readonly timeout?: number | undefined },
+): Promise<Outcome> {
   const { deployment } = await existingSnapshot(context, id);
   return runWork<VerifyResult>(context, {
     type: 'verifySnapshot',
     deployment,
-    input: { snapshot: id } satisfies VerifySnapshotInput,
+    input: { snapshot: id, ...(sample === undefined ? {} : { sample }) } satisfies VerifySnapshotInput,
     summary: `Verification of ${id}`,
     flags: { wait: true, timeout },
     what: `the verification of ${id}`,
