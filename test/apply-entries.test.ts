@@ -2,18 +2,19 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Long, ObjectId, UUID, type Document } from 'mongodb';
+import { finishDeletions } from '../src/blockstore/delete-snapshot.ts';
 import type { HeadOwner } from '../src/head/owner.ts';
 import { fromStoredPosition } from '../src/mongo/positions.ts';
 import { appendBatch, CHAIN_START } from '../src/oplogstore/batches.ts';
 import { isLifeboatError, type ErrorName } from '../src/shared/errors.ts';
-import { applyEntries } from '../src/steps/apply-entries.ts';
+import { applyEntries, removeUnneeded } from '../src/steps/apply-entries.ts';
 import { beginSync } from '../src/steps/begin-sync.ts';
 import { buildHead } from '../src/steps/build-head.ts';
 import { copySource } from '../src/steps/copy-source.ts';
 import { finishSync } from '../src/steps/finish-sync.ts';
 import { tailOplog } from '../src/steps/tail-oplog.ts';
 import { validateHead } from '../src/steps/validate-head.ts';
-import { updateMember } from '../src/stores/members.ts';
+import { readMember, updateMember } from '../src/stores/members.ts';
 import type { SyncPlan } from '../src/stores/records.ts';
 import { listCollectionsToBuild, pendingCollections, saveListing } from '../src/syncstore/collections.ts';
 import { at, createOf, entry, insertOf, inTransaction } from './support/entries.ts';
@@ -187,4 +188,38 @@ test('a repair that fails between two batches of a transaction makes the entries
   } finally {
     await head.close();
   }
+});
+
+test('which snapshot entries are kept for is written down first, and none goes for one that is being deleted', async () => {
+  await using made = await begun();
+  const { stores, fence } = made.deployment;
+  for (let n = 0; n < 3; n += 1) {
+    await lab.set.client.db('shop').collection('items').insertOne({ kept: n });
+    await tailOplog(ctx, made.deployment, { maxMs: 300 });
+  }
+  await updateMember(stores, fence, { sync: { ...made.plan, stage: 'validated' } });
+  const { incarnation } = fence;
+  const ofChain = { '_id.incarnation': incarnation };
+  const batches = await stores.batches.find(ofChain).sort({ 'last.ts': 1 }).toArray();
+  const newest = batches.at(-1);
+  assert.ok(newest && batches.length > 2);
+  const { deployment, member } = await readMember(stores, fence);
+  const base = 'the one that the window rests on';
+  const told = { deployment, member, incarnation, optime: newest.first, oplogFrom: newest.first };
+  const deleting = { run: incarnation, since: new Date() };
+  const wallTime = new Date(Date.now() - 60_000);
+  await stores.manifests.insertOne({ _id: base, ...told, wallTime, deleting } as never);
+  const at = fromStoredPosition(newest.last);
+  const position = { appliedThrough: at, oplogFrom: at, inconsistentUntil: null };
+  const remove = async (): Promise<number> => {
+    await removeUnneeded({ stores, fence, windowMs: 1_000 }, position);
+    return stores.batches.countDocuments(ofChain);
+  };
+  assert.equal(await remove(), batches.length, 'it is being deleted: nothing rests on it');
+  await stores.manifests.updateOne({ _id: base }, { $unset: { deleting: 1 } });
+  assert.equal(await remove(), 1);
+  assert.deepEqual((await readMember(stores, fence)).keptFor, { windowMs: 1_000, base });
+  await stores.manifests.updateOne({ _id: base }, { $set: { deleting } });
+  assert.deepEqual(await finishDeletions(stores, deployment), []);
+  assert.equal(await stores.manifests.countDocuments({ _id: base, deleting: { $exists: false } }), 1);
 });

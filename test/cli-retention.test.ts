@@ -6,8 +6,8 @@ import { Binary } from 'mongodb';
 import { errorKind, type ErrorName } from '../src/shared/errors.ts';
 import type {
   GroomResult,
-  RetentionPlan,
   RetentionResult,
+  RetentionView,
   SnapshotSummary,
   VerifyResult,
 } from '../src/shared/messages.ts';
@@ -32,9 +32,9 @@ async function done<T>(words: string): Promise<T & Document> {
   return document as T & Document;
 }
 
-async function fails(words: string, kind: ErrorName): Promise<string> {
+async function fails(words: string, kind: ErrorName, exitCode = 1): Promise<string> {
   const { code, document } = await run(words);
-  assert.deepEqual([code, document.error?.code], [1, errorKind(kind).code], JSON.stringify(document));
+  assert.deepEqual([code, document.error?.code], [exitCode, errorKind(kind).code], JSON.stringify(document));
   return document.error?.message ?? '';
 }
 
@@ -102,14 +102,14 @@ describe('the snapshots of a backup', () => {
 
   test('are kept as the tiers say, after a plan that deletes nothing', async () => {
     const all = await idsOf();
-    const plan = await done<RetentionPlan>('retention show shop');
+    const plan = await done<RetentionView>('retention show shop');
     assert.deepEqual(plan.keep, { latest: 2 });
     const going = plan.snapshots.filter(({ keptFor }) => keptFor.length === 0).map(({ id }) => id);
     assert.deepEqual(going, all.slice(0, -2).toReversed());
     assert.deepEqual(await idsOf(), all);
     await done(`snapshots hold ${going.at(-1)}`);
     const result = await done<RetentionResult>('retention apply shop --wait --timeout 1m');
-    assert.deepEqual([result.deleted, result.skipped], [going.slice(0, -1).toReversed(), []]);
+    assert.deepEqual([result.deletedIds, result.skipped], [going.slice(0, -1).toReversed(), []]);
     assert.deepEqual(await idsOf(), [going.at(-1), ...all.slice(-2)]);
     await done(`snapshots release ${going.at(-1)}`);
     await newestHistory('applyRetention', 'applyRetention');
@@ -133,12 +133,13 @@ describe('the snapshots of a backup', () => {
   test('are all kept where the configuration says nothing', async () => {
     await lifeboat.configure({ shop: lifeboat.source.uri });
     const all = await idsOf();
-    await until(async () => (await done<RetentionPlan>('retention show shop')).keep === null, 'the edit is followed');
-    assert.deepEqual((await done<RetentionResult>('retention apply shop --wait --timeout 1m')).deleted, []);
+    await until(async () => (await done<RetentionView>('retention show shop')).keep === null, 'the edit is followed');
+    assert.deepEqual((await done<RetentionResult>('retention apply shop --wait --timeout 1m')).deleted, 0);
     assert.deepEqual(await idsOf(), all);
   });
 
   test('are not kept by tiers of an unknown deployment', async () => {
-    await fails('retention show nobody', 'UnknownDeployment');
+    await fails('retention show nobody', 'UnknownDeployment', 2);
+    await fails('retention apply nobody --wait', 'UnknownDeployment');
   });
 });

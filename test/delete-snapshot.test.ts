@@ -7,7 +7,7 @@ import { findSnapshot, listSnapshots } from '../src/blockstore/snapshots.ts';
 import { isLifeboatError, type ErrorName } from '../src/shared/errors.ts';
 import type { SnapshotSummary } from '../src/shared/messages.ts';
 import { ZERO_OPTIME } from '../src/shared/optime.ts';
-import { planRetention } from '../src/steps/plan-retention.ts';
+import { viewRetention } from '../src/steps/apply-retention.ts';
 import { beginPurge, refusePurging } from '../src/steps/purge.ts';
 import { takeSnapshot, type SnapshotParts } from '../src/steps/take-snapshot.ts';
 import { verifySnapshot } from '../src/steps/verify-snapshot.ts';
@@ -58,16 +58,15 @@ async function idsOf(deployment: string): Promise<string[]> {
   return (await listSnapshots(stores, deployment)).map(({ id }) => id);
 }
 
-test('a snapshot that is deleted is gone, deleting it again changes nothing, and the others verify', async () => {
+test('a snapshot that is deleted is gone, and the others verify', async () => {
   const { deployment, snapshots, member } = await deploymentWith(3);
   const [first, second, third] = snapshots.map(({ id }) => id) as [string, string, string];
   await deleteSnapshot(stores, { snapshot: second, windowMs: 0 });
-  await deleteSnapshot(stores, { snapshot: second, windowMs: 0 });
+  await refused('UnknownSnapshot', second);
   assert.deepEqual(await idsOf(deployment), [first, third]);
   for (const snapshot of [first, third]) {
     assert.equal((await verifySnapshot(stepContext(), member, { snapshot })).ok, true);
   }
-  await refused('UnknownSnapshot', `${deployment}-20200101T000000Z-000000`);
 });
 
 test('the last good snapshot is never deleted, and a held one only once it is released', async () => {
@@ -91,7 +90,7 @@ test('the snapshot that the window of restores rests on is never deleted', async
   const day = 24 * 3_600_000;
   await refused('SnapshotPinned', first, day);
   await deleteSnapshot(stores, { snapshot: second, windowMs: day });
-  const plan = await planRetention(stores, { deployment, keep: { latest: 1 }, windowMs: day });
+  const plan = await viewRetention(stores, { deployment, keep: { latest: 1 }, windowMs: day });
   assert.deepEqual(
     plan.snapshots.map(({ id, keptFor }) => [id, keptFor.length > 0]),
     [
@@ -112,6 +111,29 @@ test('a snapshot that is read is not deleted until its reader has ended', async 
     assert.equal((await idsOf(deployment)).length, 2);
   }
   await deleteSnapshot(stores, { snapshot: first, windowMs: 0 });
+  assert.equal((await idsOf(deployment)).length, 1);
+});
+
+test('a lease that has expired is revoked before its snapshot is deleted, so that its holder cannot come back', async () => {
+  const { deployment, snapshots, member } = await deploymentWith(2);
+  const [first] = snapshots.map(({ id }) => id) as [string];
+  const request = { purpose: 'snapshot', deployment, daemon: member.daemon, snapshot: first } as const;
+  await using lease = await takeLease(stores, request);
+  await stores.leases.updateOne({ _id: lease.number }, { $set: { expiresAt: new Date(0) } });
+  await deleteSnapshot(stores, { snapshot: first, windowMs: 0 });
+  await assert.rejects(lease.settle(), (error) => isLifeboatError(error, 'FenceLost'));
+});
+
+test('the snapshot that entries are kept for is not deleted, whatever window the one who deletes knows of', async () => {
+  const { deployment, snapshots, member } = await deploymentWith(3);
+  const [first, second] = snapshots.map(({ id }) => id) as [string, string];
+  const keptFor = { windowMs: 60_000, base: second };
+  await stores.members.updateOne({ _id: member.fence.key }, { $set: { keptFor } });
+  await refused('SnapshotPinned', second);
+  // Younger than that window, it is what the others are replayed onto.
+  await refused('SnapshotPinned', first);
+  await stores.members.updateOne({ _id: member.fence.key }, { $unset: { keptFor: 1 } });
+  for (const snapshot of [first, second]) await deleteSnapshot(stores, { snapshot, windowMs: 0 });
   assert.equal((await idsOf(deployment)).length, 1);
 });
 
@@ -171,8 +193,16 @@ test('a purge leaves a deployment with a held snapshot alone, and while it runs 
   const [first] = snapshots.map(({ id }) => id) as [string];
   await holdSnapshot(stores, first, null);
   const purge = { deployment, run: 'held' };
+  const record = { kind: 'replica-set', phase: 'resync-needed', phaseSince: new Date(), problem: null } as const;
+  await stores.deployments.insertOne({ _id: deployment, ...record });
   await assert.rejects(beginPurge(stores, purge), (error) => isLifeboatError(error, 'SnapshotPinned'));
   await refusePurging(stores, deployment);
+  assert.deepEqual(await stores.deployments.findOne({ _id: deployment }), { _id: deployment, ...record });
+  // Held anew between the mark of a purge and its look for holds, it stays held.
+  await stores.deployments.updateOne({ _id: deployment }, { $set: { 'purge.run': 'held' } });
+  await holdSnapshot(stores, first, 'still');
+  assert.equal((await findSnapshot(stores, first))?.hold?.reason, 'still');
+  await assert.rejects(beginPurge(stores, purge), (error) => isLifeboatError(error, 'SnapshotPinned'));
   assert.equal((await idsOf(deployment)).length, 2);
   await releaseSnapshot(stores, first);
   await beginPurge(stores, purge);

@@ -16,6 +16,7 @@ const RULES = {
   deletesByDoom: 'a block is deleted by (hash, doom)',
   rereadsHeaders: 'what was read of a manifest that is gone since is read again',
   deletionSeesLeases: 'a snapshot that a lease holds is not deleted',
+  deletionRevokes: 'a deletion revokes a lease that has expired, and does not merely pass it over',
   parentSeenAgain: 'a parent is looked for once more under the lease',
   commitNeedsLease: 'a lease that was revoked commits nothing',
 } as const;
@@ -24,7 +25,8 @@ type Rule = keyof typeof RULES;
 interface Lease {
   readonly number: number;
   readonly holds: number | null;
-  readonly state: 'live' | 'revoked' | 'ended';
+  /** One that has expired may be renewed, until somebody revokes it. */
+  readonly state: 'live' | 'expired' | 'revoked' | 'ended';
 }
 
 interface Manifest {
@@ -80,9 +82,11 @@ class Machine {
   /** Every world that one step of anybody leads to. A step that is never taken again is a crash. */
   *next(world: World): Generator<World> {
     for (const [n, lease] of world.leases.entries()) {
-      if (lease.state !== 'live') continue;
-      // Whoever is slow or dead may lose it at any moment.
-      yield { ...world, leases: replaced(world.leases, n, { ...lease, state: 'revoked' }) };
+      // Whoever is slow or dead may lose it at any moment, or come back.
+      const after = lease.state === 'live' ? ['expired'] : lease.state === 'expired' ? ['live', 'revoked'] : [];
+      for (const state of after as Lease['state'][]) {
+        yield { ...world, leases: replaced(world.leases, n, { ...lease, state }) };
+      }
     }
     for (const [n, actor] of world.snapshots.entries()) {
       const stepped = this.#snapshot(world, actor);
@@ -152,8 +156,15 @@ class Machine {
       yield { world: { ...world, manifests }, actor: { ...actor, at: isMarked ? 2 : DONE } };
     } else if (at === 2 && manifest) {
       const isHeld = world.leases.some(({ holds, state }) => holds === target && state === 'live');
-      if (!isHeld || !this.#holds('deletionSeesLeases')) yield { world, actor: { ...actor, at: 3 } };
-      else {
+      if (!isHeld || !this.#holds('deletionSeesLeases')) {
+        const revokes = this.#holds('deletionRevokes');
+        const leases = world.leases.map((lease) =>
+          revokes && lease.holds === target && lease.state === 'expired'
+            ? { ...lease, state: 'revoked' as const }
+            : lease,
+        );
+        yield { world: { ...world, leases }, actor: { ...actor, at: 3 } };
+      } else {
         const manifests = replaced(world.manifests, target, { ...manifest, state: 'there' as const });
         yield { world: { ...world, manifests }, actor: { ...actor, at: DONE } };
       }
@@ -191,7 +202,8 @@ class Machine {
         return go(5, {}, isDoomed ? { block: { ...block, doom } } : {});
       }
       case 5: {
-        const isWaiting = world.leases.some(({ number, state }) => number < doom && state === 'live');
+        const isOpen = ({ state }: Lease): boolean => state === 'live' || state === 'expired';
+        const isWaiting = world.leases.some((lease) => lease.number < doom && isOpen(lease));
         if (isWaiting && this.#holds('waitsForLeases')) return undefined;
         return go(this.#holds('looksAgain') ? 6 : 9);
       }

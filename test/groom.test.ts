@@ -13,6 +13,7 @@ import { isLifeboatError } from '../src/shared/errors.ts';
 import type { SnapshotSummary } from '../src/shared/messages.ts';
 import { ZERO_OPTIME } from '../src/shared/optime.ts';
 import { groom } from '../src/steps/groom.ts';
+import { beginPurge, purgeRecords, purgeSnapshots } from '../src/steps/purge.ts';
 import { takeSnapshot, type LockableHead, type SnapshotParts } from '../src/steps/take-snapshot.ts';
 import { verifySnapshot } from '../src/steps/verify-snapshot.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
@@ -255,9 +256,28 @@ test('a manifest that lacks a part stops a groom before anything is freed', asyn
       (error) => isLifeboatError(error, 'ManifestDamaged') && error.message.includes(kept.id),
     );
   }
-  await stores.manifestParts.insertOne(part);
+  // What a part says may have changed as well.
+  const hashes = Buffer.from(part.hashes.buffer);
+  hashes.writeUInt8(hashes.readUInt8(0) ^ 1, 0);
+  await stores.manifestParts.insertOne({ ...part, hashes: new Binary(hashes) });
+  await assert.rejects(groomed(), (error) => isLifeboatError(error, 'ManifestDamaged'));
+  await stores.manifestParts.replaceOne({ _id: part._id }, part);
   assert.deepEqual(await unmatchedBlocks(), { dead, missing: 0 });
   assert.equal(await groomed(), dead);
+});
+
+test('a groom leaves the parts of what is being purged to the purge', async () => {
+  const { member, kept } = await withDead();
+  const { deployment } = member;
+  const purge = { deployment, run: 'beside a groom' };
+  await beginPurge(stores, purge);
+  await stores.manifests.deleteOne({ _id: kept.id });
+  const parts = await stores.manifestParts.countDocuments({ '_id.snapshot': kept.id });
+  await groom(stepContext(), stores, { run: 'beside a purge' });
+  assert.equal(await stores.manifestParts.countDocuments({ '_id.snapshot': kept.id }), parts);
+  await purgeSnapshots(stepContext(), stores, purge);
+  await purgeRecords(stepContext(), stores, purge);
+  assert.equal((await unmatchedBlocks()).missing, 0);
 });
 
 test('a table of hashes has all that was added, and hardly anything else', () => {

@@ -51,6 +51,11 @@ export function workflowAtHand(): string {
   return Context.current().info.workflowExecution?.workflowId ?? '';
 }
 
+/** Whether the activity at hand was tried before. */
+export function isRetried(): boolean {
+  return Context.current().info.attempt > 1;
+}
+
 /** An attempt that has run for this long has got past what made the last one fail. */
 const WELL_AFTER_MS = 45_000;
 

@@ -1,11 +1,11 @@
 /** The activities of one daemon, each a thin edge around a step. */
 import { deploymentOfSnapshot } from '../shared/names.ts';
-import { deleteSnapshot, finishDeletions } from '../blockstore/delete-snapshot.ts';
+import { deleteSnapshot } from '../blockstore/delete-snapshot.ts';
 import { holdSnapshot, releaseSnapshot } from '../blockstore/hold.ts';
 import { readManifest } from '../blockstore/manifest.ts';
 import { summaryOf } from '../blockstore/snapshots.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
-import { LifeboatError } from '../shared/errors.ts';
+import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { Claim, MemberClaim } from '../shared/messages.ts';
 import { applyEntries } from '../steps/apply-entries.ts';
 import { beginSync } from '../steps/begin-sync.ts';
@@ -14,7 +14,7 @@ import type { StepContext } from '../steps/context.ts';
 import { copySource } from '../steps/copy-source.ts';
 import { finishSync } from '../steps/finish-sync.ts';
 import { groom, planGroom } from '../steps/groom.ts';
-import { planRetention } from '../steps/plan-retention.ts';
+import { applyRetention, planRetention, type RetentionTerms } from '../steps/apply-retention.ts';
 import { beginPurge, planPurge, purgeRecords, purgeSnapshots, refusePurging } from '../steps/purge.ts';
 import { restoreDirectory } from '../steps/restore-directory.ts';
 import { seedHead } from '../steps/seed-head.ts';
@@ -30,7 +30,7 @@ import { membersOf, readMember } from '../stores/members.ts';
 import type { ProgressSource } from './boards.ts';
 import type { Daemon } from './daemon.ts';
 import { discardIncarnation } from './discard.ts';
-import { allOf, asActivity, workflowAtHand, type EdgeObserver } from './edge.ts';
+import { allOf, asActivity, isRetried, workflowAtHand, type EdgeObserver } from './edge.ts';
 import { counting, errorLabels, labelsOf, NO_MEMBER, type MemberLabels } from './counting.ts';
 import { headWhileRoutine } from './routine-head.ts';
 import { claimInspection, inspect } from './inspect.ts';
@@ -237,17 +237,21 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
     removeSnapshot: ({ snapshot }) =>
       perform('removeSnapshot', NO_MEMBER, async () => {
         const windowMs = await windowOf(daemon, deploymentOfSnapshot(snapshot));
-        await deleteSnapshot(await daemon.stores(), { snapshot, windowMs });
+        try {
+          await deleteSnapshot(await daemon.stores(), { snapshot, windowMs });
+        } catch (error) {
+          // An earlier attempt has deleted it, and its answer was lost.
+          if (!isRetried() || !isLifeboatError(error, 'UnknownSnapshot')) throw error;
+        }
       }),
-    finishDeletions: ({ deployment }) =>
-      perform('finishDeletions', NO_MEMBER, async () => ({
-        deleted: await finishDeletions(await daemon.stores(), deployment),
-      })),
     planRetention: ({ deployment }) =>
-      perform('planRetention', NO_MEMBER, async () => {
-        const { keep, pointInTimeWindowMs: windowMs } = await daemon.deployment(deployment);
-        return planRetention(await daemon.stores(), { deployment, keep, windowMs });
-      }),
+      perform('planRetention', NO_MEMBER, async () =>
+        planRetention(await daemon.stores(), await termsOf(daemon, deployment)),
+      ),
+    applyRetention: ({ deployment }) =>
+      perform('applyRetention', NO_MEMBER, async (ctx) =>
+        applyRetention(ctx, await daemon.stores(), await termsOf(daemon, deployment)),
+      ),
     holdSnapshot: ({ snapshot, reason }) =>
       perform('holdSnapshot', NO_MEMBER, async () => {
         const stores = await daemon.stores();
@@ -314,7 +318,12 @@ function troublesOf(daemon: Daemon, activity: keyof DaemonActivities, deployment
   };
 }
 
-/** A deployment that is out of the configuration has no window. */
+async function termsOf(daemon: Daemon, deployment: string): Promise<RetentionTerms> {
+  const { keep, pointInTimeWindowMs: windowMs } = await daemon.deployment(deployment);
+  return { deployment, keep, windowMs };
+}
+
+/** Of a deployment that is not in the configuration here only what is written down of it counts. */
 async function windowOf(daemon: Daemon, deployment: string | undefined): Promise<number> {
   const { deployments } = await daemon.config();
   return deployments.get(deployment ?? '')?.pointInTimeWindowMs ?? 0;

@@ -1,5 +1,6 @@
 /** The checks before a backup runs: each thing that can be wrong is told by its own name, before anything is written. */
 import { ObjectId } from 'mongodb';
+import { IS_SNAPSHOT } from '../blockstore/manifest.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { checkStores } from '../preflight/blockstore.ts';
 import { checkDeployment } from '../preflight/deployment.ts';
@@ -154,7 +155,10 @@ async function stageOf(
   if (sync?.stage === 'built') return 'validate';
   if (sync?.stage !== 'validated') return 'sync';
   try {
-    const snapshot = await stores.manifests.findOne({ deployment, incarnation }, { projection: { _id: 1 } });
+    const snapshot = await stores.manifests.findOne(
+      { deployment, incarnation, ...IS_SNAPSHOT },
+      { projection: { _id: 1 } },
+    );
     return snapshot ? 'routine' : 'first-snapshot';
   } catch (error) {
     throw castDriverError(error, 'store', `looking for the first snapshot of ${key}`);

@@ -13,6 +13,7 @@ import type {
   Progress,
   RestoreSummary,
   RetentionPlan,
+  RetentionResult,
   RetiredDaemon,
   SnapshotSummary,
   VerifyResult,
@@ -118,9 +119,9 @@ export interface DaemonActivities {
   inspect(request: { readonly deployment: string | null }): Promise<Inspection>;
   /** Deletes a snapshot, unless it is pinned or in use. */
   removeSnapshot(request: { readonly snapshot: string }): Promise<void>;
-  /** Ends the deletions of a deployment that were begun and not ended; which they were. */
-  finishDeletions(request: { readonly deployment: string }): Promise<{ readonly deleted: readonly string[] }>;
   planRetention(request: { readonly deployment: string }): Promise<RetentionPlan>;
+  /** Deletes what nothing keeps. */
+  applyRetention(request: { readonly deployment: string }): Promise<RetentionResult>;
   holdSnapshot(request: { readonly snapshot: string; readonly reason: string | null }): Promise<SnapshotSummary>;
   releaseSnapshot(request: { readonly snapshot: string }): Promise<SnapshotSummary>;
   /** The blocks that are alive and dead; changes nothing. */

@@ -1,20 +1,22 @@
 /**
  * Deleting a snapshot: its header goes, and a groom frees what only it referred to.
  *
- * 1. It is marked, unless it is pinned. No deletion changes what else is pinned: that is the newest of something, and it
- *    stays. A hold that comes at the same time comes before the mark, which it prevents, or finds no snapshot.
- * 2. Whoever reads a snapshot takes a lease and looks for the snapshot after that. So after the mark either its lease is
- *    seen here, and the mark is taken back, or it sees the mark, and finds no such snapshot.
+ * 1. It is marked, unless it is pinned. A hold that comes at the same time comes before the mark, which it prevents, or
+ *    finds no snapshot.
+ * 2. What relies on it is looked for after the mark. Whoever reads a snapshot takes a lease and looks for the snapshot after
+ *    that; whoever removes entries writes down which snapshot the others rest on, and looks for it after that. So either
+ *    that is seen now, and the mark is taken back, or the mark is seen, which is as good as no snapshot. A lease that has
+ *    expired is revoked: only a write ends one, and its holder may still come back.
  * 3. The header is deleted.
  *
- * A mark whose writer died is nobody's: the snapshot is deleted by the next deletion or retention of its deployment, or,
- * when it is read again by then, let off.
+ * A mark whose writer died is nobody's: the next retention or groom ends that deletion or, when the snapshot is relied on by
+ * then, takes the mark back.
  */
 import { ObjectId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, fromTimestamp } from '../mongo/positions.ts';
 import { pinsOf, type RetainedSnapshot } from '../retention/plan.ts';
-import { LifeboatError } from '../shared/errors.ts';
+import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { ManifestRecord } from '../stores/records.ts';
 import { IS_SNAPSHOT } from './manifest.ts';
@@ -29,6 +31,8 @@ export interface DeletionRequest {
 export interface Retained {
   readonly snapshots: readonly RetainedSnapshot[];
   readonly incarnation: string | null;
+  /** For which entries are kept, by whoever applies them, in milliseconds: his configuration may be another. */
+  readonly windowMs: number;
   readonly now: Date;
 }
 
@@ -42,7 +46,7 @@ export async function retainedOf(stores: Stores, deployment: string): Promise<Re
     .find({ deployment, ...IS_SNAPSHOT })
     .project<Told>(TOLD)
     .toArray();
-  const member = await stores.members.findOne({ deployment }, { projection: { incarnation: 1 } });
+  const member = await stores.members.findOne({ deployment }, { projection: { incarnation: 1, keptFor: 1 } });
   return {
     snapshots: found.map(({ _id, incarnation, optime, oplogFrom, wallTime, verification, hold }) => ({
       id: _id,
@@ -54,21 +58,29 @@ export async function retainedOf(stores: Stores, deployment: string): Promise<Re
       held: hold !== undefined,
     })),
     incarnation: member?.incarnation.toHexString() ?? null,
+    windowMs: member?.keptFor?.windowMs ?? 0,
     now: await stores.now(),
   };
 }
 
+/** How often it is looked at anew, when somebody else was quicker. */
+const MOST_LOOKS = 5;
+
 /**
- * Deletes a snapshot. Done again, it finds that it is done.
+ * Deletes a snapshot.
  * @throws LifeboatError `UnknownSnapshot`; `SnapshotPinned` with what it is kept for; `SnapshotInUse` while it is read;
  *   `StoreUnavailable` (retryable)
  */
 export async function deleteSnapshot(stores: Stores, request: DeletionRequest): Promise<void> {
   const { snapshot } = request;
   try {
-    const found = await stores.manifests.findOne({ _id: snapshot }, { projection: { deployment: 1, deleting: 1 } });
-    if (found) await finish(stores, snapshot, found.deleting?.run ?? (await mark(stores, found.deployment, request)));
-    else await requireTrace(stores, snapshot);
+    for (let looks = 0; looks < MOST_LOOKS; looks += 1) {
+      const found = await stores.manifests.findOne({ _id: snapshot }, { projection: { deployment: 1, deleting: 1 } });
+      if (!found) throw new LifeboatError('UnknownSnapshot', `there is no snapshot ${snapshot}`);
+      const run = found.deleting?.run ?? (await mark(stores, found.deployment, request));
+      if (run && (await finish(stores, snapshot, run))) return;
+    }
+    throw inUse(snapshot, 'somebody, again and again');
   } catch (error) {
     throw castDriverError(error, 'store', `deleting snapshot ${snapshot}`);
   }
@@ -83,14 +95,11 @@ export async function finishDeletions(stores: Stores, deployment: string): Promi
       .project<Required<Pick<ManifestRecord, '_id' | 'deleting'>>>({ deleting: 1 })
       .toArray();
     for (const { _id, deleting } of marked) {
-      const isRead = await finish(stores, _id, deleting.run).then(
-        () => false,
-        (error: unknown) => {
-          if (error instanceof LifeboatError && error.kind === 'SnapshotInUse') return true;
-          throw error;
-        },
-      );
-      if (!isRead) deleted.push(_id);
+      try {
+        if (await finish(stores, _id, deleting.run)) deleted.push(_id);
+      } catch (error) {
+        if (!isLifeboatError(error, 'SnapshotInUse') && !isLifeboatError(error, 'SnapshotPinned')) throw error;
+      }
     }
     return deleted;
   } catch (error) {
@@ -98,54 +107,56 @@ export async function finishDeletions(stores: Stores, deployment: string): Promi
   }
 }
 
-/** Its parts stay until a groom has freed its blocks: with them it was there, and is deleted. */
-async function requireTrace(stores: Stores, snapshot: string): Promise<void> {
-  if (await stores.manifestParts.findOne({ '_id.snapshot': snapshot }, { projection: { _id: 1 } })) return;
-  throw new LifeboatError('UnknownSnapshot', `there is no snapshot ${snapshot}`);
-}
-
-async function mark(stores: Stores, deployment: string, request: DeletionRequest): Promise<ObjectId> {
-  const { snapshot, windowMs } = request;
-  const run = new ObjectId();
-  const keptFor = pinsOf({ ...(await retainedOf(stores, deployment)), windowMs }).get(snapshot);
+/** The mark, or undefined when somebody was quicker: held, marked or deleted it. */
+async function mark(
+  stores: Stores,
+  deployment: string,
+  { snapshot, windowMs }: DeletionRequest,
+): Promise<ObjectId | undefined> {
+  const retained = await retainedOf(stores, deployment);
+  const keptFor = pinsOf({ ...retained, windowMs: Math.max(windowMs, retained.windowMs) }).get(snapshot);
   if (keptFor) throw pinned(snapshot, keptFor);
+  const run = new ObjectId();
   const unmarked = { _id: snapshot, hold: { $exists: false }, ...IS_SNAPSHOT };
-  const deleting = { run, since: '$$NOW' };
-  const { matchedCount } = await stores.manifests.updateOne(unmarked, [{ $set: { deleting } }]);
-  // Held, marked or deleted by somebody since: the next look tells which.
-  if (matchedCount === 0) throw inUse(snapshot, 'somebody who was quicker');
-  return run;
+  const { matchedCount } = await stores.manifests.updateOne(unmarked, [
+    { $set: { deleting: { run, since: '$$NOW' } } },
+  ]);
+  return matchedCount === 1 ? run : undefined;
 }
 
 function pinned(snapshot: string, keptFor: readonly string[]): LifeboatError {
   return new LifeboatError('SnapshotPinned', `snapshot ${snapshot} is kept: ${keptFor.join(', ')}`);
 }
 
-/** Readers are looked for after the mark that is told by `run`: under another one there may be others. */
-async function finish(stores: Stores, snapshot: string, run: ObjectId): Promise<void> {
+/**
+ * Deletes the header under that mark, after which all that relies on it is looked for; false when the mark is another by now.
+ * @throws LifeboatError `SnapshotInUse`, `SnapshotPinned`; the mark is taken back then
+ */
+async function finish(stores: Stores, snapshot: string, run: ObjectId): Promise<boolean> {
   const marked = { _id: snapshot, 'deleting.run': run };
-  const reader = await readerOf(stores, snapshot);
-  if (reader !== undefined) {
+  const refusal = await refusalOf(stores, snapshot);
+  if (refusal) {
     await stores.manifests.updateOne(marked, { $unset: { deleting: 1 } });
-    throw inUse(snapshot, reader);
+    throw refusal;
   }
   const { deletedCount } = await stores.manifests.deleteOne(marked);
-  if (deletedCount === 1 || !(await stores.manifests.findOne({ _id: snapshot }, { projection: { _id: 1 } }))) return;
-  throw inUse(snapshot, 'somebody, or another deletion has taken it up');
+  return deletedCount === 1;
+}
+
+async function refusalOf(stores: Stores, snapshot: string): Promise<LifeboatError | undefined> {
+  await stores.leases.updateMany(
+    { snapshot, revoked: false, $expr: { $lt: ['$expiresAt', '$$NOW'] } },
+    { $set: { revoked: true } },
+  );
+  const lease = await stores.leases.findOne({ snapshot, revoked: false });
+  if (lease) return inUse(snapshot, `a ${lease.purpose} on ${lease.daemon}`);
+  // One whose worker died has no lease, and goes on with its snapshot.
+  const restore = await stores.restores.findOne({ snapshot, state: 'running' }, { projection: { daemon: 1 } });
+  if (restore) return inUse(snapshot, `restore ${restore._id} on ${restore.daemon}`);
+  const base = await stores.members.findOne({ 'keptFor.base': snapshot }, { projection: { _id: 1 } });
+  return base ? pinned(snapshot, ['restores to a point in time']) : undefined;
 }
 
 function inUse(snapshot: string, reader: string): LifeboatError {
   return new LifeboatError('SnapshotInUse', `snapshot ${snapshot} is being read by ${reader}`);
-}
-
-/** A restore whose worker died has no lease, and goes on with its snapshot. */
-async function readerOf(stores: Stores, snapshot: string): Promise<string | undefined> {
-  const lease = await stores.leases.findOne({
-    snapshot,
-    revoked: false,
-    $expr: { $gte: ['$expiresAt', '$$NOW'] },
-  });
-  if (lease) return `a ${lease.purpose} on ${lease.daemon}`;
-  const restore = await stores.restores.findOne({ snapshot, state: 'running' }, { projection: { daemon: 1 } });
-  return restore ? `restore ${restore._id} on ${restore.daemon}` : undefined;
 }

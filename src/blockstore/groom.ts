@@ -25,8 +25,10 @@ export interface GroomParts {
   readonly rangeBlocks?: number;
 }
 
-/** 512 GiB of files, in 128 MiB of memory. */
-const RANGE_BLOCKS = 2 ** 23;
+/** 256 GiB of files, in 128 MiB of memory. */
+const RANGE_BLOCKS = 2 ** 22;
+/** How long the record of a groom that is done is kept: nobody runs it again after that. */
+const REMEMBERED_MS = 90 * 24 * 3_600_000;
 /** Blocks to a write. */
 const GROUP_BLOCKS = 500;
 /** Blocks of a range whose bytes are counted, of the living and of the dead. */
@@ -114,7 +116,7 @@ export async function runGroom(parts: GroomParts, id: string): Promise<GroomReco
     };
     while (record.stage !== 'done') {
       const { stage, next, doom } = record;
-      // Once they have ended, no older lease comes back.
+      // No older one comes after that: a lease is there as soon as its number is drawn.
       if (stage === 'delete' && next === 0) {
         const leases = { stores, session, signal };
         await untilLeasesEnd(leases, doom, (what) => report(parts, what, 0, null));
@@ -167,6 +169,8 @@ async function begin(parts: GroomParts, session: ClientSession, id: string): Pro
   const { stores } = parts;
   const found = await stores.grooms.findOne({ _id: id }, { session });
   if (found) return found;
+  const old = { stage: 'done', $expr: { $lt: ['$endedAt', { $subtract: ['$$NOW', REMEMBERED_MS] }] } } as const;
+  await stores.grooms.deleteMany(old, { session });
   const ranges = (await rangesOf(parts)).length;
   const fresh: GroomRecord = {
     ...{ _id: id, stage: 'doom', doom: await nextDoom({ stores, session }), ranges, next: 0 },

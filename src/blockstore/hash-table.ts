@@ -70,5 +70,6 @@ export class HashTable {
 }
 
 function slotsFor(expected: number): number {
-  return 2 ** Math.max(4, Math.ceil(Math.log2(2 * expected + 1)));
+  // Some more than expected need no other table.
+  return 2 ** Math.max(4, Math.ceil(Math.log2(2.2 * expected + 1)));
 }

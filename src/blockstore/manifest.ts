@@ -57,7 +57,8 @@ export function* placesOf(run: FileRun, blockSize: number): Generator<BlockPlace
   }
 }
 
-function digestOf(run: FileRun): Buffer {
+/** What a part says of itself. */
+export function digestOf(run: FileRun): Buffer {
   const numbers = Buffer.alloc(16);
   numbers.writeBigUInt64LE(BigInt(run.fileBytes), 0);
   numbers.writeBigUInt64LE(BigInt(run.offset), 8);
@@ -228,7 +229,7 @@ function saneRun({ path, fileBytes, offset, hashes }: FileRun, blockSize: number
   return inside && Number.isInteger(blocks) && offset % blockSize === 0 && blocks <= most;
 }
 
-function bytesOf(binary: Binary): Buffer {
+export function bytesOf(binary: Binary): Buffer {
   return Buffer.from(binary.buffer.buffer, binary.buffer.byteOffset, binary.length());
 }
 

@@ -5,6 +5,7 @@ import type { Stores } from '../stores/connect.ts';
 import type { ManifestPartRecord, ManifestRecord } from '../stores/records.ts';
 import { HASH_BYTES } from './blocks.ts';
 import { HashTable } from './hash-table.ts';
+import { bytesOf, digestOf } from './manifest.ts';
 import type { HashRange } from './sweep.ts';
 
 export interface ReferenceScan {
@@ -28,7 +29,8 @@ type Header = Pick<ManifestRecord, '_id' | 'parts'>;
  * A snapshot relies on blocks of its parent that it has not claimed, for as long as the parent is there. So no moment may
  * be seen at which the parent is gone already and its child not there yet: headers are listed as of one moment, and all
  * of it is done again when one of them is gone once its parts were read.
- * @throws LifeboatError `ManifestDamaged` when a part is missing: what it referred to is not known, and nothing is dead
+ * @throws LifeboatError `ManifestDamaged` when a part is missing or is not what it was: what it refers to is not known, and
+ *   nothing is dead
  */
 export async function referencesIn(scan: ReferenceScan): Promise<HashTable> {
   for (;;) {
@@ -41,7 +43,7 @@ export async function referencesIn(scan: ReferenceScan): Promise<HashTable> {
     if (damaged) {
       throw new LifeboatError(
         'ManifestDamaged',
-        `the manifest of snapshot ${damaged._id} lacks parts: which blocks it needs is not known, and none is freed`,
+        `the manifest of snapshot ${damaged._id} lacks parts, or they do not match their checksums: which blocks it needs is not known, and none is freed`,
       );
     }
     return found;
@@ -56,26 +58,27 @@ async function headersNow({ stores, session }: ReferenceScan): Promise<readonly 
   );
 }
 
-/** Adds the hashes to `found`; how many parts each snapshot has. */
+/** Adds the hashes to `found`; how many sound parts each snapshot has. */
 async function readParts(
   { stores, session, signal, range }: ReferenceScan,
   headers: readonly Header[],
   found: HashTable,
 ): Promise<ReadonlyMap<string, number>> {
   const counts = new Map<string, number>();
-  for (let at = 0; at < headers.length; at += SNAPSHOTS_AT_ONCE) {
-    const ids = headers.slice(at, at + SNAPSHOTS_AT_ONCE).map(({ _id }) => _id);
+  for (let begin = 0; begin < headers.length; begin += SNAPSHOTS_AT_ONCE) {
+    const ids = headers.slice(begin, begin + SNAPSHOTS_AT_ONCE).map(({ _id }) => _id);
     // Parts may be 8 MB each.
     const cursor = stores.manifestParts
       .find({ '_id.snapshot': { $in: ids } }, { session, batchSize: 100 })
-      .project<Pick<ManifestPartRecord, '_id' | 'hashes'>>({ hashes: 1 });
-    for await (const { _id, hashes } of cursor) {
+      .project<Omit<ManifestPartRecord, 'lease'>>({ lease: 0 });
+    for await (const { _id, path, fileBytes, offset, hashes, sha256 } of cursor) {
       signal.throwIfAborted();
+      const bytes = bytesOf(hashes);
+      if (!digestOf({ path, fileBytes, offset, hashes: bytes }).equals(bytesOf(sha256))) continue;
       counts.set(_id.snapshot, (counts.get(_id.snapshot) ?? 0) + 1);
-      const bytes = Buffer.from(hashes.buffer.buffer, hashes.buffer.byteOffset, hashes.length());
-      for (let offset = 0; offset + HASH_BYTES <= bytes.length; offset += HASH_BYTES) {
-        const first = bytes.readUInt32BE(offset);
-        if (first >= range.from && first < range.to) found.add(bytes, offset);
+      for (let at = 0; at + HASH_BYTES <= bytes.length; at += HASH_BYTES) {
+        const first = bytes.readUInt32BE(at);
+        if (first >= range.from && first < range.to) found.add(bytes, at);
       }
     }
   }

@@ -15,6 +15,7 @@ import type { Stores } from '../stores/connect.ts';
 import type { ManifestPartRecord } from '../stores/records.ts';
 import { HASH_BYTES, hashKey } from './blocks.ts';
 import { deleteDoomed, doomBlocks, nextDoom, spareBlocks, untilLeasesEnd } from './doom.ts';
+import { referencesIn } from './references.ts';
 
 export interface SweepParts {
   readonly stores: Stores;
@@ -132,18 +133,13 @@ class RangeSweep {
     this.#tell('sweep: references');
     await this.#scan(candidates, (key) => this.#dead.add(key));
     if (this.#dead.size === 0) return { deadBlocks: 0, deletedBlocks: 0, reclaimedBytes: 0 };
-    const known = new Set(await snapshotIds(this.#stores, this.#session));
-    await this.#scan([...known], (key) => this.#dead.delete(key));
+    await this.#leaveOut(this.#dead);
     const parts = { stores: this.#stores, session: this.#session, signal: this.#signal };
     const doom = await nextDoom(parts);
     this.#tell('sweep: doom');
     await this.#inGroups((ids) => doomBlocks(parts, ids, doom));
     await untilLeasesEnd(parts, doom, (what) => this.#tell(`sweep: ${what}`));
-    const came = (await snapshotIds(this.#stores, this.#session)).filter((id) => !known.has(id));
-    const spared = new Set<string>();
-    await this.#scan(came, (key) => {
-      if (this.#dead.delete(key)) spared.add(key);
-    });
+    const spared = await this.#leaveOut(this.#dead);
     await this.#inGroups((ids) => spareBlocks(parts, ids, doom), spared);
     this.#tell('sweep: delete');
     let deletedBlocks = 0;
@@ -155,6 +151,15 @@ class RangeSweep {
       this.#tell('sweep: delete');
     });
     return { deadBlocks: this.#dead.size, deletedBlocks, reclaimedBytes };
+  }
+
+  /** Takes out of `keys` what some snapshot refers to, and says which that was. */
+  async #leaveOut(keys: Set<string>): Promise<ReadonlySet<string>> {
+    const scan = { stores: this.#stores, session: this.#session, signal: this.#signal, range: this.#range };
+    const references = await referencesIn({ ...scan, expected: RANGE_BLOCKS });
+    const referred = [...keys].filter((key) => references.has(Buffer.from(key, 'latin1'), 0));
+    for (const key of referred) keys.delete(key);
+    return new Set(referred);
   }
 
   async #scan(snapshots: readonly string[], found: (key: string) => void): Promise<void> {

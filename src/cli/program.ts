@@ -327,11 +327,10 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
       .command('show')
       .description('what each snapshot is kept for, and which would go; deletes nothing')
       .argument('<name>', 'the deployment', deploymentName)
-      .option('--timeout <duration>', 'wait no longer than this', durationFlag)
-      .action((name, { timeout }) =>
-        choose(async (context) => (await import('./commands/retention.ts')).showRetention(context, name, timeout)),
+      .action((name) =>
+        choose(async (context) => (await import('./commands/retention.ts')).showRetention(context, name)),
       );
-    help(show, 'retention show shop');
+    help(show, 'retention show shop', NO_TEMPORAL);
     const apply = retention
       .command('apply')
       .description('delete the snapshots that no tier of the configuration keeps')

@@ -431,7 +431,7 @@ const kinds = {
     code: 'LB5004',
     owner: 'operator',
     retryable: false,
-    fix: 'The manifest of the snapshot does not match its checksum. Restore from another snapshot.',
+    fix: 'The manifest of the snapshot does not match its checksum. Restore from another snapshot, and delete this one (`lifeboat snapshots delete ID`): while it is there, no groom and no purge frees anything.',
   },
   SnapshotLockLost: {
     code: 'LB5005',

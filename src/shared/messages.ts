@@ -71,7 +71,7 @@ export interface Progress {
   readonly stage: string;
   readonly done: number;
   readonly total: number | null;
-  readonly unit: 'bytes' | 'documents' | 'entries' | 'blocks' | 'collections' | 'indexes';
+  readonly unit: 'bytes' | 'documents' | 'entries' | 'blocks' | 'collections' | 'indexes' | 'snapshots';
   readonly perSecond: number | null;
   readonly etaSeconds: number | null;
   /** What `perSecond` is held down to by the configuration; absent where nothing is. */
@@ -233,8 +233,8 @@ export interface ApplyRetentionInput {
   readonly dryRun?: boolean;
 }
 
-/** What retention keeps and deletes: the answer of `retention show`. */
-export interface RetentionPlan {
+/** What each snapshot of a deployment is kept for: the answer of `retention show`. */
+export interface RetentionView {
   readonly deployment: string;
   /** How many each tier keeps; null where the configuration says nothing, and all is kept. */
   readonly keep: Readonly<Record<string, number>> | null;
@@ -246,9 +246,24 @@ export interface RetentionPlan {
   }[];
 }
 
-export interface RetentionResult extends RetentionPlan {
-  readonly deleted: readonly string[];
-  /** What was to go and stays for now, and why. */
+/** What retention would delete. */
+export interface RetentionPlan {
+  readonly deployment: string;
+  readonly keep: RetentionView['keep'];
+  readonly kept: number;
+  readonly going: number;
+  /** The oldest of those that go, a hundred at most. */
+  readonly oldest: readonly string[];
+}
+
+/** What retention has deleted. */
+export interface RetentionResult {
+  readonly deployment: string;
+  readonly keep: RetentionView['keep'];
+  readonly kept: number;
+  readonly deleted: number;
+  /** The first of those that were deleted, and of those that were to go and stay for now: a hundred at most of each. */
+  readonly deletedIds: readonly string[];
   readonly skipped: readonly { readonly id: string; readonly reason: string }[];
 }
 

@@ -169,6 +169,8 @@ export class RawCursor implements AsyncDisposable {
       const signal = AbortSignal.timeout(KILL_TIMEOUT_MS);
       await this.#db.command(command, { session: this.#session, signal }).catch(() => undefined);
     }
-    await this.#session.endSession().catch(() => undefined);
+    // With a transaction that it is to abort, it asks the server.
+    const ended = this.#session.endSession().catch(() => undefined);
+    await untilAborted(ended, AbortSignal.timeout(KILL_TIMEOUT_MS));
   }
 }

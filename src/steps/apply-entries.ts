@@ -5,7 +5,7 @@ import { later, positionIn, reached, refuseDiverged } from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
 import { endOfChain, readEntries } from '../oplogstore/batches.ts';
-import { keepEntriesFrom, type KeptSnapshot } from '../oplogstore/keep.ts';
+import { keepEntriesFrom, windowSnapshot, type KeptSnapshot } from '../oplogstore/keep.ts';
 import { removeApplied } from '../oplogstore/removal.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
@@ -243,17 +243,33 @@ class ApplyRun {
 }
 
 /** Removes the entries that neither the head, nor the window of points in time, needs (design decision 6). */
-async function removeUnneeded({ stores, fence, windowMs }: ApplyParts, head: HeadPosition): Promise<void> {
-  const { deployment, member, sync } = await readMember(stores, fence);
+export async function removeUnneeded(
+  { stores, fence, windowMs }: Pick<ApplyParts, 'stores' | 'fence' | 'windowMs'>,
+  head: HeadPosition,
+): Promise<void> {
+  const { deployment, member, sync, keptFor } = await readMember(stores, fence);
   const validated = sync === null || sync.stage === 'validated';
-  const keepFrom = keepEntriesFrom({
-    windowMs,
-    now: await stores.now(),
-    snapshots: await keptSnapshots(stores, deployment, member, fence),
-    head,
-    validated,
-  });
-  if (keepFrom) await removeApplied(stores, fence.incarnation, keepFrom);
+  const now = await stores.now();
+  const snapshots = await keptSnapshots(stores, deployment, member, fence);
+  const question = { windowMs, now, snapshots, head, validated };
+  const keepFrom = keepEntriesFrom(question);
+  if (!keepFrom) return;
+  const base = windowSnapshot(question)?.id ?? null;
+  if (keptFor?.base !== base || keptFor.windowMs !== windowMs) {
+    await updateMember(stores, fence, { keptFor: { windowMs, base } });
+  }
+  // Whoever deletes a snapshot marks it and looks at the record after that: of the two one gives way.
+  if (base !== null && !(await isThere(stores, base))) return;
+  await removeApplied(stores, fence.incarnation, keepFrom);
+}
+
+async function isThere(stores: Stores, snapshot: string): Promise<boolean> {
+  try {
+    const found = await stores.manifests.findOne({ _id: snapshot, ...IS_SNAPSHOT }, { projection: { _id: 1 } });
+    return found !== null;
+  } catch (error) {
+    throw castDriverError(error, 'store', `looking for snapshot ${snapshot}`);
+  }
 }
 
 async function keptSnapshots(
@@ -261,17 +277,18 @@ async function keptSnapshots(
   deployment: string,
   member: string,
   { incarnation }: MemberFence,
-): Promise<KeptSnapshot[]> {
+): Promise<(KeptSnapshot & { readonly id: string })[]> {
   try {
     const manifests = await stores.manifests
       .find({ deployment, member, incarnation, 'verification.state': { $ne: 'different' }, ...IS_SNAPSHOT })
-      .project<{ optime: StoredPosition; oplogFrom: StoredPosition; wallTime: Date }>({
+      .project<{ _id: string; optime: StoredPosition; oplogFrom: StoredPosition; wallTime: Date }>({
         optime: 1,
         oplogFrom: 1,
         wallTime: 1,
       })
       .toArray();
-    return manifests.map(({ optime, oplogFrom, wallTime }) => ({
+    return manifests.map(({ _id, optime, oplogFrom, wallTime }) => ({
+      id: _id,
       optime: fromStoredPosition(optime).ts,
       oplogFrom: fromStoredPosition(oplogFrom),
       wallTime,

@@ -41,15 +41,18 @@ export async function groom(
   return outcome;
 }
 
-/** All of which a manifest, or a part of one, is there. */
+/** All of which a manifest, or a part of one, is there, but for those that are purged: a purge needs the parts. */
 async function deploymentsOf(stores: Stores): Promise<readonly string[]> {
   try {
-    const [ofSnapshots, ids] = await Promise.all([
+    const [purged, ofSnapshots, ids] = await Promise.all([
+      stores.deployments.distinct('_id', { 'purge.run': { $exists: true } }),
       stores.manifests.distinct('deployment'),
       stores.manifestParts.distinct('_id.snapshot') as Promise<string[]>,
     ]);
     const ofParts = ids.flatMap((id) => deploymentOfSnapshot(id) ?? []);
-    return [...new Set([...ofSnapshots, ...ofParts])];
+    const found = new Set([...ofSnapshots, ...ofParts]);
+    for (const name of purged) found.delete(name);
+    return [...found];
   } catch (error) {
     throw castDriverError(error, 'store', 'looking for the deployments of which anything is stored');
   }

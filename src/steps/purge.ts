@@ -156,12 +156,14 @@ export async function beginPurge(stores: Stores, { deployment, run }: PurgeReque
     await stores.deployments.updateOne(
       { _id: deployment },
       {
-        $set: { phase: 'stopped', problem: null, 'purge.run': run },
-        $setOnInsert: { kind: 'replica-set', phaseSince: since },
+        $set: { 'purge.run': run },
+        $setOnInsert: { kind: 'replica-set', phase: 'stopped', phaseSince: since, problem: null },
       },
       { upsert: true },
     );
     await refuseHeld(stores, { deployment, run });
+    const stopped = { phase: 'stopped', problem: null } as const;
+    await stores.deployments.updateOne({ _id: deployment, 'purge.run': run }, { $set: stopped });
     await stores.members.updateMany({ deployment }, { $inc: { 'owner.epoch': 1 } });
     const { record, members, snapshots, incarnations } = await storedOf(stores, deployment);
     const mark = { run, since: record?.purge?.since ?? since, incarnations, snapshots };

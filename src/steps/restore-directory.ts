@@ -194,7 +194,9 @@ async function noteFailure(ctx: StepContext, run: RestoreRun, error: unknown): P
   const before = run.problemBefore;
   const since = before?.code === code ? before.since : new Date();
   const problem = { code, message, fix, since };
-  const end = retryable ? {} : { state: 'failed' as const, endedAt: new Date() };
+  // A lost fence is taken up again by another run.
+  const goesOn = retryable || isLifeboatError(known, 'FenceLost');
+  const end = goesOn ? {} : { state: 'failed' as const, endedAt: new Date() };
   // The error itself is what the caller needs to know; a later run, or a store that is away, only loses the note of it.
   await run.set({ problem, ...end }).catch(() => undefined);
 }

@@ -91,6 +91,7 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
                 ? { head: null, progress: null }
                 : {}),
           },
+          ...(replacing ? { $unset: { keptFor: 1 } } : {}),
         },
         { returnDocument: 'after' },
       );

@@ -5,7 +5,7 @@
  * measures how long ago its last renewal was confirmed, and stops by itself when that is longer than the lease lasts.
  * A lease ends in one of two ways, both a write: its holder ends it (the record goes), or another revokes it.
  */
-import type { ClientSession } from 'mongodb';
+import { ReadConcern, WriteConcern, type ClientSession } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Stores } from './connect.ts';
@@ -42,18 +42,27 @@ export interface Lease extends AsyncDisposable {
  */
 export async function takeLease(stores: Stores, request: LeaseRequest, lastsMs = LEASE_MS): Promise<Lease> {
   try {
-    const counter = await stores.counters.findOneAndUpdate(
-      { _id: 'leases' },
-      { $inc: { value: 1 } },
-      { upsert: true, returnDocument: 'after' },
-    );
-    if (!counter) throw new LifeboatError('Internal', 'the counter of leases gave no number');
-    const asked = performance.now();
     const fields = { ...request, takenAt: '$$NOW', expiresAt: { $add: ['$$NOW', lastsMs] }, revoked: false };
-    await stores.leases.updateOne({ _id: counter.value }, [{ $set: literally(fields, Object.keys(request)) }], {
-      upsert: true,
-    });
-    return new HeldLease(stores, counter.value, lastsMs, asked);
+    const change = [{ $set: literally(fields, Object.keys(request)) }];
+    let asked = performance.now();
+    // In one transaction: whoever draws a later number sees this lease, or it never comes to be.
+    const number = await stores.client.withSession((session) =>
+      session.withTransaction(
+        async () => {
+          asked = performance.now();
+          const counter = await stores.counters.findOneAndUpdate(
+            { _id: 'leases' },
+            { $inc: { value: 1 } },
+            { upsert: true, returnDocument: 'after', session },
+          );
+          if (!counter) throw new LifeboatError('Internal', 'the counter of leases gave no number');
+          await stores.leases.updateOne({ _id: counter.value }, change, { upsert: true, session });
+          return counter.value;
+        },
+        { readConcern: new ReadConcern('snapshot'), writeConcern: new WriteConcern('majority') },
+      ),
+    );
+    return new HeldLease(stores, number, lastsMs, asked);
   } catch (error) {
     throw castDriverError(error, 'store', 'taking a lease');
   }

@@ -117,6 +117,11 @@ export interface MemberRecord {
   } | null;
   /** What stops nothing yet, one of each code; what is no longer so is taken away. */
   readonly warnings: readonly StoredProblem[];
+  /**
+   * What entries are kept for: a window in milliseconds, and the snapshot that it rests on; null while none is as old. Written
+   * before entries are removed that only older snapshots need. Absent until any were to be.
+   */
+  readonly keptFor?: { readonly windowMs: number; readonly base: string | null };
 }
 
 /** A member of the source, and which copy of the data it held for how long (src/source/copy-identity.ts). */
@@ -266,7 +271,12 @@ export interface ManifestRecord {
   /** Absent of a snapshot that a version took which compared nothing. */
   readonly verification?: StoredVerification;
   /** While it is there, nobody deletes the snapshot. */
-  readonly hold?: { readonly reason: string | null; readonly since: Date };
+  readonly hold?: {
+    readonly reason: string | null;
+    readonly since: Date;
+    /** Made up by whoever wrote it last: who takes it back takes his own. */
+    readonly run: ObjectId;
+  };
   /** Since when it is being deleted: for everybody else it is no snapshot any more (src/blockstore/delete-snapshot.ts). */
   readonly deleting?: { readonly run: ObjectId; readonly since: Date };
 }

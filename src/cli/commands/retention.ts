@@ -1,22 +1,22 @@
 /** `lifeboat retention`: which snapshots are kept and for what, and the others deleted. */
-import type { ApplyRetentionInput, RetentionPlan, RetentionResult } from '../../shared/messages.ts';
+import { unknownDeployment } from '../../config/uris.ts';
+import type { ApplyRetentionInput, RetentionResult, RetentionView } from '../../shared/messages.ts';
+import { viewRetention } from '../../steps/apply-retention.ts';
 import type { CliContext } from '../context.ts';
 import type { Outcome } from '../outcome.ts';
+import { withStores } from '../stores.ts';
 import { optime, table } from '../text.ts';
 import type { WaitFlags } from '../work.ts';
 import { runWork } from './run-work.ts';
 
-/** The plan is the answer, so it is always waited for. */
-export async function showRetention(context: CliContext, name: string, timeout: number | undefined): Promise<Outcome> {
-  return runWork<RetentionPlan>(context, {
-    type: 'applyRetention',
-    deployment: name,
-    input: { deployment: name, dryRun: true } satisfies ApplyRetentionInput,
-    summary: `Plan of the retention of ${name}`,
-    flags: { wait: true, timeout },
-    what: `the plan of the retention of ${name}`,
-    outcome: (plan) => ({ result: plan, text: planText(plan) }),
-  });
+/** Read from the stores, by the configuration at hand. */
+export async function showRetention(context: CliContext, name: string): Promise<Outcome> {
+  const config = await context.config();
+  const deployment = config.deployments.get(name);
+  if (!deployment) throw unknownDeployment(config, name);
+  const { keep, pointInTimeWindowMs: windowMs } = deployment;
+  const view = await withStores(context, (stores) => viewRetention(stores, { deployment: name, keep, windowMs }));
+  return { result: view, text: viewText(view) };
 }
 
 export async function applyRetention(context: CliContext, name: string, flags: WaitFlags): Promise<Outcome> {
@@ -31,7 +31,7 @@ export async function applyRetention(context: CliContext, name: string, flags: W
   });
 }
 
-function planText({ deployment, keep, snapshots }: RetentionPlan): string {
+function viewText({ deployment, keep, snapshots }: RetentionView): string {
   if (snapshots.length === 0) return `There are no snapshots of ${deployment} yet.`;
   const lines = table(
     ['ID', 'OPTIME', 'KEPT FOR'],
@@ -40,9 +40,12 @@ function planText({ deployment, keep, snapshots }: RetentionPlan): string {
   return keep ? lines : `${lines}\nThe configuration keeps all: deployments.${deployment}.snapshots.keep says which.`;
 }
 
-function resultText({ deployment, keep, deleted, skipped }: RetentionResult): string {
+function resultText({ deployment, keep, deleted, deletedIds, skipped }: RetentionResult): string {
   if (!keep) return `The configuration keeps all snapshots of ${deployment}.`;
-  const gone = deleted.length === 0 ? 'Nothing was to be deleted' : `Deleted ${deleted.join(', ')}`;
-  const stay = skipped.map(({ reason }) => `Stays for now: ${reason}`);
-  return [`${gone}; \`lifeboat groom\` frees their space.`, ...stay].join('\n');
+  const more = deleted > deletedIds.length ? ` and ${deleted - deletedIds.length} more` : '';
+  const gone =
+    deleted === 0
+      ? 'Nothing was to be deleted.'
+      : `Deleted ${deletedIds.join(', ')}${more}; \`lifeboat groom\` frees their space.`;
+  return [gone, ...skipped.map(({ reason }) => `Stays for now: ${reason}`)].join('\n');
 }
