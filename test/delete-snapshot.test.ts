@@ -84,17 +84,19 @@ test('the last good snapshot is never deleted, and a held one only once it is re
   await assert.rejects(holdSnapshot(stores, first, null), (error) => isLifeboatError(error, 'UnknownSnapshot'));
 });
 
-test('the snapshot that the window of restores rests on is never deleted', async () => {
-  const { deployment, snapshots } = await deploymentWith(3);
-  const [first, second] = snapshots.map(({ id }) => id) as [string, string];
+test('the snapshots that the window of restores rests on, now and next, are never deleted', async () => {
+  const { deployment, snapshots } = await deploymentWith(4);
+  const [first, second, third, last] = snapshots.map(({ id }) => id) as [string, string, string, string];
   const day = 24 * 3_600_000;
   await refused('SnapshotPinned', first, day);
-  await deleteSnapshot(stores, { snapshot: second, windowMs: day });
+  await refused('SnapshotPinned', second, day);
+  await deleteSnapshot(stores, { snapshot: third, windowMs: day });
   const plan = await viewRetention(stores, { deployment, keep: { latest: 1 }, windowMs: day });
   assert.deepEqual(
     plan.snapshots.map(({ id, keptFor }) => [id, keptFor.length > 0]),
     [
-      [snapshots[2]?.id, true],
+      [last, true],
+      [second, true],
       [first, true],
     ],
   );
@@ -125,15 +127,15 @@ test('a lease that has expired is revoked before its snapshot is deleted, so tha
 });
 
 test('the snapshot that entries are kept for is not deleted, whatever window the one who deletes knows of', async () => {
-  const { deployment, snapshots, member } = await deploymentWith(3);
-  const [first, second] = snapshots.map(({ id }) => id) as [string, string];
-  const keptFor = { windowMs: 60_000, base: second };
+  const { deployment, snapshots, member } = await deploymentWith(4);
+  const [first, second, third] = snapshots.map(({ id }) => id) as [string, string, string];
+  const keptFor = { windowMs: 60_000, bases: [second] };
   await stores.members.updateOne({ _id: member.fence.key }, { $set: { keptFor } });
   await refused('SnapshotPinned', second);
   // Younger than that window, it is what the others are replayed onto.
   await refused('SnapshotPinned', first);
   await stores.members.updateOne({ _id: member.fence.key }, { $unset: { keptFor: 1 } });
-  for (const snapshot of [first, second]) await deleteSnapshot(stores, { snapshot, windowMs: 0 });
+  for (const snapshot of [first, second, third]) await deleteSnapshot(stores, { snapshot, windowMs: 0 });
   assert.equal((await idsOf(deployment)).length, 1);
 });
 
@@ -200,7 +202,7 @@ test('a purge leaves a deployment with a held snapshot alone, and while it runs 
   assert.deepEqual(await stores.deployments.findOne({ _id: deployment }), { _id: deployment, ...record });
   // Held anew between the mark of a purge and its look for holds, it stays held.
   await stores.deployments.updateOne({ _id: deployment }, { $set: { 'purge.run': 'held' } });
-  await holdSnapshot(stores, first, 'still');
+  await assert.rejects(holdSnapshot(stores, first, 'still'), (error) => isLifeboatError(error, 'PurgeUnderWay'));
   assert.equal((await findSnapshot(stores, first))?.hold?.reason, 'still');
   await assert.rejects(beginPurge(stores, purge), (error) => isLifeboatError(error, 'SnapshotPinned'));
   assert.equal((await idsOf(deployment)).length, 2);

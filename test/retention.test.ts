@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { baseOfEntries } from '../src/oplogstore/keep.ts';
 import { pinsOf, retentionOf, type Keep, type RetainedSnapshot } from '../src/retention/plan.ts';
 
 const HOUR_MS = 3_600_000;
@@ -27,7 +28,7 @@ function keptFor(
   keep: Keep | null,
   more: { readonly windowMs?: number; readonly incarnation?: string | null } = {},
 ): Map<string, readonly string[]> {
-  const question = { snapshots, keep, windowMs: 0, now: NOW, incarnation: 'a', ...more };
+  const question = { snapshots, keep, windowMs: 0, now: NOW, incarnation: 'a', bases: [], ...more };
   return new Map(retentionOf(question).snapshots.map((one) => [one.id, one.keptFor]));
 }
 
@@ -87,8 +88,51 @@ test('when none is good the newest stays', () => {
 
 test('what the window rests on stays: the newest that is as old as it', () => {
   const kept = keptFor(everySixHours(20), { latest: 1 }, { windowMs: 25 * HOUR_MS });
-  assert.deepEqual(kept.get('2026-06-16T06:00'), ['restores to a point in time']);
-  assert.equal(stay(kept).length, 2);
+  assert.deepEqual(stay(kept), ['2026-06-17T12:00', '2026-06-16T12:00', '2026-06-16T06:00']);
+});
+
+test('what the entries rest on moves on: however few snapshots are kept, it is never much older than the window', () => {
+  for (const [hours, latest, windowHours] of [
+    [6, 3, 24],
+    [1, 24, 24],
+    [24, 1, 24],
+    [2, 1, 24],
+  ] as const) {
+    const windowMs = windowHours * HOUR_MS;
+    let snapshots: RetainedSnapshot[] = [];
+    for (let hour = 0; hour < 40 * 24; hour += hours) {
+      const now = new Date(NOW.getTime() + hour * HOUR_MS);
+      snapshots = [...snapshots, snapshotAt(now)];
+      const base = baseOfEntries({ windowMs, now, snapshots }, { ts: { t: 0, i: 0 }, term: 1 });
+      const question = { snapshots, keep: { latest }, windowMs, now, incarnation: 'a', bases: base ? [base.id] : [] };
+      const kept = new Set(retentionOf(question).snapshots.flatMap((one) => (one.keptFor.length > 0 ? [one.id] : [])));
+      snapshots = snapshots.filter(({ id }) => kept.has(id));
+      const age = now.getTime() - (base?.wallTime.getTime() ?? 0);
+      assert.ok(age <= 2 * windowMs + hours * HOUR_MS, `${age / HOUR_MS} hours, with one every ${hours}`);
+    }
+    assert.ok(snapshots.length <= latest + 3, `${snapshots.length} are kept`);
+  }
+});
+
+test('what the stored entries rest on is pinned whatever the window is said to be', () => {
+  const pins = pinsOf({
+    snapshots: everySixHours(5),
+    windowMs: 0,
+    now: NOW,
+    incarnation: 'a',
+    bases: ['2026-06-16T18:00'],
+  });
+  assert.deepEqual(pins.get('2026-06-16T18:00'), ['restores to a point in time']);
+});
+
+test('entries rest on a snapshot that they go on from: when the window is made longer, on the same as before', () => {
+  const snapshots = everySixHours(40);
+  const begin = { ts: snapshots[5]?.optime ?? { t: 0, i: 0 }, term: 1 };
+  const [day, week] = [24, 7 * 24].map((hours) =>
+    baseOfEntries({ windowMs: hours * HOUR_MS, now: NOW, snapshots }, begin),
+  );
+  assert.deepEqual([day?.id, week?.id], ['2026-06-16T12:00', '2026-06-16T06:00']);
+  assert.equal(baseOfEntries({ windowMs: 0, now: NOW, snapshots }, begin), undefined);
 });
 
 test('a backup that is younger than its window keeps the snapshot that its entries begin at', () => {
@@ -109,7 +153,7 @@ test('whatever the tiers are, a pinned snapshot stays and as many of each tier a
   fc.assert(
     fc.property(tiers, hours, flags, window, (keep, ages, marks, windowMs) => {
       const snapshots = ages.map((age, n) => snapshotAt(new Date(NOW.getTime() - age * HOUR_MS), marks[n]));
-      const question = { snapshots, windowMs, now: NOW, incarnation: 'a' };
+      const question = { snapshots, windowMs, now: NOW, incarnation: 'a', bases: [] };
       const kept = new Map(retentionOf({ ...question, keep }).snapshots.map((one) => [one.id, one.keptFor]));
       for (const [id, pins] of pinsOf(question)) {
         for (const pin of pins) assert.ok(kept.get(id)?.includes(pin), `${id} ${pin}`);

@@ -33,6 +33,8 @@ export interface Retained {
   readonly incarnation: string | null;
   /** For which entries are kept, by whoever applies them, in milliseconds: his configuration may be another. */
   readonly windowMs: number;
+  /** Which the stored entries rest on. */
+  readonly bases: readonly string[];
   readonly now: Date;
 }
 
@@ -59,6 +61,7 @@ export async function retainedOf(stores: Stores, deployment: string): Promise<Re
     })),
     incarnation: member?.incarnation.toHexString() ?? null,
     windowMs: member?.keptFor?.windowMs ?? 0,
+    bases: member?.keptFor?.bases ?? [],
     now: await stores.now(),
   };
 }
@@ -153,7 +156,7 @@ async function refusalOf(stores: Stores, snapshot: string): Promise<LifeboatErro
   // One whose worker died has no lease, and goes on with its snapshot.
   const restore = await stores.restores.findOne({ snapshot, state: 'running' }, { projection: { daemon: 1 } });
   if (restore) return inUse(snapshot, `restore ${restore._id} on ${restore.daemon}`);
-  const base = await stores.members.findOne({ 'keptFor.base': snapshot }, { projection: { _id: 1 } });
+  const base = await stores.members.findOne({ 'keptFor.bases': snapshot }, { projection: { _id: 1 } });
   return base ? pinned(snapshot, ['restores to a point in time']) : undefined;
 }
 

@@ -14,12 +14,12 @@ export async function holdSnapshot(stores: Stores, snapshot: string, reason: str
   const run = new ObjectId();
   const hold = { reason: { $literal: reason }, since: { $ifNull: ['$hold.since', '$$NOW'] }, run };
   const before = await changed(stores, snapshot, [{ $set: { hold } }]);
-  // A purge marks the deployment, and looks for holds after that. It has seen one that was there before.
-  if (before.hold) return;
+  // A purge marks the deployment, and looks for holds after that: of the two one gives way.
   const purging = { _id: before.deployment, 'purge.run': { $exists: true } };
   if (!(await holding(snapshot, () => stores.deployments.findOne(purging, { projection: { _id: 1 } })))) return;
   const own = { _id: snapshot, 'hold.run': run };
-  await holding(snapshot, () => stores.manifests.updateOne(own, { $unset: { hold: 1 } }));
+  // One that was there before stands, and whoever purges has seen it, or never will.
+  if (!before.hold) await holding(snapshot, () => stores.manifests.updateOne(own, { $unset: { hold: 1 } }));
   throw new LifeboatError('PurgeUnderWay', `all that is stored of ${before.deployment} is being removed`);
 }
 

@@ -16,6 +16,8 @@ export interface ReferenceScan {
   readonly range: HashRange;
   /** About how many there will be. */
   readonly expected: number;
+  /** Whether the hash at that place is asked for; all are when it is left out. */
+  readonly isWanted?: (bytes: Buffer, at: number) => boolean;
 }
 
 /** Snapshots to a query. */
@@ -60,7 +62,7 @@ async function headersNow({ stores, session }: ReferenceScan): Promise<readonly 
 
 /** Adds the hashes to `found`; how many sound parts each snapshot has. */
 async function readParts(
-  { stores, session, signal, range }: ReferenceScan,
+  { stores, session, signal, range, isWanted = () => true }: ReferenceScan,
   headers: readonly Header[],
   found: HashTable,
 ): Promise<ReadonlyMap<string, number>> {
@@ -78,7 +80,7 @@ async function readParts(
       counts.set(_id.snapshot, (counts.get(_id.snapshot) ?? 0) + 1);
       for (let at = 0; at + HASH_BYTES <= bytes.length; at += HASH_BYTES) {
         const first = bytes.readUInt32BE(at);
-        if (first >= range.from && first < range.to) found.add(bytes, at);
+        if (first >= range.from && first < range.to && isWanted(bytes, at)) found.add(bytes, at);
       }
     }
   }

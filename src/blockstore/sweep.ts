@@ -156,7 +156,8 @@ class RangeSweep {
   /** Takes out of `keys` what some snapshot refers to, and says which that was. */
   async #leaveOut(keys: Set<string>): Promise<ReadonlySet<string>> {
     const scan = { stores: this.#stores, session: this.#session, signal: this.#signal, range: this.#range };
-    const references = await referencesIn({ ...scan, expected: RANGE_BLOCKS });
+    const isWanted = (bytes: Buffer, at: number): boolean => keys.has(hashKey(bytes.subarray(at, at + HASH_BYTES)));
+    const references = await referencesIn({ ...scan, expected: keys.size, isWanted });
     const referred = [...keys].filter((key) => references.has(Buffer.from(key, 'latin1'), 0));
     for (const key of referred) keys.delete(key);
     return new Set(referred);

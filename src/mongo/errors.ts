@@ -86,6 +86,10 @@ export function castDriverError(error: unknown, side: Side, what: string): unkno
     if (side === 'store' && DISK_FULL.has(Number(error.code))) {
       return new LifeboatError('StoreFull', `${what}: the store's disk is full (${label})`, { cause: error });
     }
+    // A transaction that met others again and again.
+    if (side === 'store' && error.hasErrorLabel('TransientTransactionError')) {
+      return new LifeboatError(names.unavailable, `${what}: it was not served in time (${label})`, { cause: error });
+    }
     if (error.hasErrorLabel('RetryableError') || error.hasErrorLabel('RetryableWriteError') || isStateChange(error)) {
       return new LifeboatError(names.unavailable, `${what}: the member is not available (${label})`, { cause: error });
     }

@@ -42,6 +42,21 @@ export function windowSnapshot<S extends KeptSnapshot>({
 }
 
 /**
+ * The snapshot that the stored entries rest on: of those that they go on from, the newest that is as old as the window, or
+ * the oldest. Undefined when there is none, and with a window of 0.
+ * @param begin the first stored entry
+ */
+export function baseOfEntries<S extends KeptSnapshot>(
+  question: Pick<KeepQuestion<S>, 'windowMs' | 'now' | 'snapshots'>,
+  begin: Position,
+): S | undefined {
+  if (question.windowMs === 0) return undefined;
+  const snapshots = question.snapshots.filter(({ oplogFrom }) => compareOptimes(begin.ts, oplogFrom.ts) <= 0);
+  const oldest = snapshots.toSorted((a, b) => compareOptimes(a.optime, b.optime))[0];
+  return windowSnapshot({ ...question, snapshots }) ?? oldest;
+}
+
+/**
  * The first entry to keep, or null when every entry must stay: before the initial sync is validated, while the head is
  * not consistent, and while the window has no snapshot to rest on. An entry that the head still needs is always kept.
  */

@@ -2,8 +2,8 @@
  * Which snapshots of a deployment are kept, and what for. Pure.
  *
  * A tier keeps the newest snapshot of each of its last so many days, weeks, months or years (UTC) that have one; `latest`
- * the newest ones of all. Two rules have no exception: the last good snapshot is kept, and so is the one that the window
- * of restores to a point in time rests on (design decision 6).
+ * the newest ones of all. Two rules have no exception: the last good snapshot is kept, and so are those that the window of
+ * restores to a point in time rests on, now and next (design decision 6).
  */
 import { windowSnapshot, type KeptSnapshot } from '../oplogstore/keep.ts';
 import { compareOptimes } from '../shared/optime.ts';
@@ -40,6 +40,8 @@ export interface RetentionQuestion {
   readonly now: Date;
   /** Of the backup as it is now; null when there is none. */
   readonly incarnation: string | null;
+  /** Ids of the snapshots that the stored entries rest on, as whoever removes entries has written down. */
+  readonly bases: readonly string[];
 }
 
 export interface RetentionVerdict {
@@ -51,7 +53,7 @@ export interface RetentionVerdict {
  * What may not be deleted, by whomever, and why: by id. A hold is taken back first; the other two never are.
  */
 export function pinsOf(question: Omit<RetentionQuestion, 'keep'>): ReadonlyMap<string, readonly KeptFor[]> {
-  const { snapshots, windowMs, now, incarnation } = question;
+  const { snapshots, windowMs, now, incarnation, bases } = question;
   const pins = new Map<string, KeptFor[]>();
   const pin = (snapshot: RetainedSnapshot | undefined, what: KeptFor): void => {
     if (!snapshot) return;
@@ -61,9 +63,9 @@ export function pinsOf(question: Omit<RetentionQuestion, 'keep'>): ReadonlyMap<s
   for (const snapshot of snapshots) if (snapshot.held) pin(snapshot, 'held');
   pin(newestFirst(snapshots).find(({ good }) => good) ?? newestFirst(snapshots)[0], 'last good');
   const good = snapshots.filter((snapshot) => snapshot.good);
-  for (const base of [baseOf(good, windowMs, now), baseOfChain(good, { windowMs, now, incarnation })]) {
-    pin(base, 'restores to a point in time');
-  }
+  const needed = [baseOf(good, windowMs, now), ...basesOfChain(good, { windowMs, now, incarnation })];
+  const written = snapshots.filter(({ id }) => bases.includes(id));
+  for (const base of [...needed, ...written]) pin(base, 'restores to a point in time');
   return pins;
 }
 
@@ -72,14 +74,19 @@ function baseOf(snapshots: readonly RetainedSnapshot[], windowMs: number, now: D
   return windowSnapshot({ snapshots, windowMs, now });
 }
 
-/** What the entries that are kept are replayed onto: without one that is as old as the window, the oldest of their chain. */
-function baseOfChain(
+/**
+ * What the entries that are kept are replayed onto (without one that is as old as the window, the oldest of their chain),
+ * and the next one, which takes its place when it is as old: without it the place would never be taken, and no entry go.
+ */
+function basesOfChain(
   snapshots: readonly RetainedSnapshot[],
   { windowMs, now, incarnation }: Pick<RetentionQuestion, 'windowMs' | 'now' | 'incarnation'>,
-): RetainedSnapshot | undefined {
-  if (windowMs === 0) return undefined;
-  const own = snapshots.filter((snapshot) => snapshot.incarnation === incarnation);
-  return baseOf(own, windowMs, now) ?? newestFirst(own).at(-1);
+): readonly RetainedSnapshot[] {
+  if (windowMs === 0) return [];
+  const own = newestFirst(snapshots.filter((snapshot) => snapshot.incarnation === incarnation));
+  const base = baseOf(own, windowMs, now) ?? own.at(-1);
+  const next = base && own.findLast(({ optime }) => compareOptimes(optime, base.optime) > 0);
+  return [base, next].filter((one) => one !== undefined);
 }
 
 /** Which snapshots stay, and for what. */

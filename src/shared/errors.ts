@@ -455,7 +455,7 @@ const kinds = {
     code: 'LB5008',
     owner: 'operator',
     retryable: false,
-    fix: 'A held snapshot goes after `lifeboat snapshots release ID`. The last good one of a deployment, and the one that its window of restores to a point in time rests on, stay until newer ones have taken their place; `lifeboat purge NAME` removes all of a deployment.',
+    fix: 'A held snapshot goes after `lifeboat snapshots release ID`. The last good one of a deployment, and those that its restores to a point in time rest on, stay until newer ones have taken their place, which takes a backup that runs; `lifeboat purge NAME` removes all of a deployment.',
   },
   SnapshotInUse: {
     code: 'LB5009',

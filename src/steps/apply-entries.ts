@@ -4,8 +4,8 @@ import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { later, positionIn, reached, refuseDiverged } from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
-import { endOfChain, readEntries } from '../oplogstore/batches.ts';
-import { keepEntriesFrom, windowSnapshot, type KeptSnapshot } from '../oplogstore/keep.ts';
+import { beginOfChain, endOfChain, readEntries } from '../oplogstore/batches.ts';
+import { baseOfEntries, keepEntriesFrom, type KeptSnapshot } from '../oplogstore/keep.ts';
 import { removeApplied } from '../oplogstore/removal.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
@@ -15,7 +15,7 @@ import { Pace, secondsLeft } from '../shared/pace.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
-import type { StoredPosition } from '../stores/records.ts';
+import type { ManifestRecord } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
 import { fetchIncoming } from './fetch-incoming.ts';
 import { unloadedHead } from './unloaded-head.ts';
@@ -248,19 +248,25 @@ export async function removeUnneeded(
   head: HeadPosition,
 ): Promise<void> {
   const { deployment, member, sync, keptFor } = await readMember(stores, fence);
-  const validated = sync === null || sync.stage === 'validated';
+  const begin = await beginOfChain(stores, fence.incarnation);
+  if (!begin || (sync !== null && sync.stage !== 'validated')) return;
   const now = await stores.now();
   const snapshots = await keptSnapshots(stores, deployment, member, fence);
-  const question = { windowMs, now, snapshots, head, validated };
-  const keepFrom = keepEntriesFrom(question);
-  if (!keepFrom) return;
-  const base = windowSnapshot(question)?.id ?? null;
-  if (keptFor?.base !== base || keptFor.windowMs !== windowMs) {
-    await updateMember(stores, fence, { keptFor: { windowMs, base } });
+  const base = baseOfEntries({ windowMs, now, snapshots }, begin);
+  // That deletion ends first, one way or the other.
+  if (base?.isMarked) return;
+  const bases = base ? [base.id] : [];
+  const both = [...new Set([...(keptFor?.bases ?? []), ...bases])];
+  if (keptFor?.windowMs !== windowMs || both.length > keptFor.bases.length) {
+    await updateMember(stores, fence, { keptFor: { windowMs, bases: both } });
   }
   // Whoever deletes a snapshot marks it and looks at the record after that: of the two one gives way.
-  if (base !== null && !(await isThere(stores, base))) return;
+  if (base && !(await isThere(stores, base.id))) return;
+  const kept = base ? [base] : [];
+  const keepFrom = keepEntriesFrom({ windowMs, now, snapshots: kept, head, validated: true });
+  if (!keepFrom) return;
   await removeApplied(stores, fence.incarnation, keepFrom);
+  if (both.length > bases.length) await updateMember(stores, fence, { keptFor: { windowMs, bases } });
 }
 
 async function isThere(stores: Stores, snapshot: string): Promise<boolean> {
@@ -272,23 +278,31 @@ async function isThere(stores: Stores, snapshot: string): Promise<boolean> {
   }
 }
 
+interface KeptManifest extends KeptSnapshot {
+  readonly id: string;
+  /** It is being deleted. */
+  readonly isMarked: boolean;
+}
+
 async function keptSnapshots(
   stores: Stores,
   deployment: string,
   member: string,
   { incarnation }: MemberFence,
-): Promise<(KeptSnapshot & { readonly id: string })[]> {
+): Promise<KeptManifest[]> {
   try {
     const manifests = await stores.manifests
-      .find({ deployment, member, incarnation, 'verification.state': { $ne: 'different' }, ...IS_SNAPSHOT })
-      .project<{ _id: string; optime: StoredPosition; oplogFrom: StoredPosition; wallTime: Date }>({
+      .find({ deployment, member, incarnation, 'verification.state': { $ne: 'different' } })
+      .project<Pick<ManifestRecord, '_id' | 'optime' | 'oplogFrom' | 'wallTime' | 'deleting'>>({
+        deleting: 1,
         optime: 1,
         oplogFrom: 1,
         wallTime: 1,
       })
       .toArray();
-    return manifests.map(({ _id, optime, oplogFrom, wallTime }) => ({
+    return manifests.map(({ _id, optime, oplogFrom, wallTime, deleting }) => ({
       id: _id,
+      isMarked: deleting !== undefined,
       optime: fromStoredPosition(optime).ts,
       oplogFrom: fromStoredPosition(oplogFrom),
       wallTime,

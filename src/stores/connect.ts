@@ -206,7 +206,8 @@ async function makeIndexes(stores: Stores, state: Db, sync: Db, oplog: Db): Prom
     ).map(([db, name]) => createOnce(db, name, UNCOMPRESSED)),
   );
   // Written first inside of a transaction, which is better spared the making of a collection.
-  await createOnce(state, 'rotations');
+  for (const name of ['rotations', 'leases', 'counters']) await createOnce(state, name);
+  await stores.counters.updateOne({ _id: 'leases' }, { $setOnInsert: { value: 0 } }, { upsert: true });
   // The chains are followed by indexes that hold all of a header: the bytes beside it are megabytes.
   await stores.batches.createIndex({ '_id.incarnation': 1, 'last.ts': 1, 'last.t': 1 });
   await stores.batchParts.createIndex({ incarnation: 1 });

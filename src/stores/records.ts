@@ -118,10 +118,10 @@ export interface MemberRecord {
   /** What stops nothing yet, one of each code; what is no longer so is taken away. */
   readonly warnings: readonly StoredProblem[];
   /**
-   * What entries are kept for: a window in milliseconds, and the snapshot that it rests on; null while none is as old. Written
-   * before entries are removed that only older snapshots need. Absent until any were to be.
+   * What entries are kept for: a window in milliseconds, and the snapshots that the stored ones rest on, which nobody deletes:
+   * one, or two while the next takes the place of the last. Written before entries are removed that only older ones need.
    */
-  readonly keptFor?: { readonly windowMs: number; readonly base: string | null };
+  readonly keptFor?: { readonly windowMs: number; readonly bases: readonly string[] };
 }
 
 /** A member of the source, and which copy of the data it held for how long (src/source/copy-identity.ts). */
