@@ -275,7 +275,7 @@ const deployment = section({
           monthly: key(tier, 'The newest of each of the last so many months.'),
           yearly: key(tier, 'The newest of each of the last so many years.'),
         }).refine((tiers) => Object.values(tiers).some((count) => count !== undefined && count > 0), NO_TIER),
-        'Which snapshots are kept; the others are deleted by `lifeboat retention apply NAME`. Without it all are. A held one, the last good one and the one that `pointInTime.window` rests on stay whatever it says.',
+        'Which snapshots are kept; the others are deleted by `lifeboat retention apply NAME`. Without it all are. A held one, the last good one and those that `pointInTime.window` rests on stay whatever it says.',
       ),
     }),
     'Snapshots, and how long they are kept.',
