@@ -6,7 +6,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { workerFile, type WorkerFile } from '../../src/worker.ts';
-import { endMongodOn, mongodOn } from '../../src/mongod/process.ts';
+import { endProcess, findProcesses, hasFlag } from '../../src/host/processes.ts';
+import { mongodOn } from '../../src/mongod/process.ts';
 import { until } from './replica-set.ts';
 
 const MAIN = fileURLToPath(new URL('./worker-main.ts', import.meta.url));
@@ -85,9 +86,10 @@ export function headPath(home: string, deployment: string, member: string): stri
   return join(home, 'daemon', 'heads', deployment, member, 'db');
 }
 
-/** Ends the head that a killed worker left. */
+/** Ends the head that a killed worker left. One that was only just started has not written its lock file yet. */
 export async function endHead(home: string, deployment: string, member: string): Promise<void> {
-  await endMongodOn(headPath(home, deployment, member), 5_000);
+  const dbpath = headPath(home, deployment, member);
+  for (const head of await findProcesses((words) => hasFlag(words, '--dbpath', dbpath))) await endProcess(head, 5_000);
 }
 
 /** A connection string of the head's mongod, from that process's own command line. */
