@@ -19,11 +19,12 @@ import { verifySnapshot } from '../src/steps/verify-snapshot.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
 import { takeLease } from '../src/stores/leases.ts';
 import { crashOf } from './support/crash-child.ts';
-import { startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
+import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
 import {
   claimedMember,
   startLockableMongod,
   stepContext,
+  untilStage,
   type LockableMongod,
   type TestContext,
 } from './support/snapshots.ts';
@@ -102,10 +103,6 @@ async function groomed(ctx: TestContext = stepContext()): Promise<number> {
 
 function partsOf(ctx: TestContext): GroomParts {
   return { stores, signal: ctx.signal, report: ctx.report.bind(ctx), rangeBlocks: RANGE_BLOCKS };
-}
-
-async function untilStage(ctx: TestContext, stage: RegExp): Promise<void> {
-  await until(() => Promise.resolve(ctx.reports.some((report) => stage.test(report.stage))), `stage ${stage.source}`);
 }
 
 test('a groom deletes exactly the blocks that its census found dead, and every snapshot verifies', async () => {

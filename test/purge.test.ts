@@ -5,7 +5,7 @@ import { after, before, test } from 'node:test';
 import { Binary } from 'mongodb';
 import { hashKey } from '../src/blockstore/blocks.ts';
 import { purgePlanOf } from '../src/blockstore/purge-plan.ts';
-import { hashRanges } from '../src/blockstore/sweep.ts';
+import { hashRanges } from '../src/blockstore/hash-ranges.ts';
 import type { LockedHead } from '../src/head/types.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import type { PurgePlan, SnapshotSummary } from '../src/shared/messages.ts';
@@ -16,11 +16,12 @@ import { verifySnapshot } from '../src/steps/verify-snapshot.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
 import { takeLease } from '../src/stores/leases.ts';
 import { crashOf } from './support/crash-child.ts';
-import { startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
+import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
 import {
   claimedMember,
   startLockableMongod,
   stepContext,
+  untilStage,
   type LockableMongod,
   type TestContext,
 } from './support/snapshots.ts';
@@ -90,10 +91,6 @@ async function tracesOf(deployment: string): Promise<number> {
     stores.manifestParts.countDocuments({ '_id.snapshot': new RegExp(`^${deployment}-`) }),
   ]);
   return counts.reduce((sum, count) => sum + count, 0);
-}
-
-async function untilStage(ctx: TestContext, stage: RegExp): Promise<void> {
-  await until(() => Promise.resolve(ctx.reports.some((report) => stage.test(report.stage))), `stage ${stage.source}`);
 }
 
 /** A snapshot of the head by a member that stays, and one by another that has blocks of its own besides. */

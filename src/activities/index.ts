@@ -1,5 +1,4 @@
 /** The activities of one daemon, each a thin edge around a step. */
-import { deploymentOfSnapshot } from '../shared/names.ts';
 import { deleteSnapshot } from '../blockstore/delete-snapshot.ts';
 import { holdSnapshot, releaseSnapshot } from '../blockstore/hold.ts';
 import { readManifest } from '../blockstore/manifest.ts';
@@ -7,14 +6,15 @@ import { summaryOf } from '../blockstore/snapshots.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { Claim, MemberClaim } from '../shared/messages.ts';
+import { deploymentOfSnapshot } from '../shared/names.ts';
 import { applyEntries } from '../steps/apply-entries.ts';
+import { applyRetention, planRetention, type RetentionTerms } from '../steps/apply-retention.ts';
 import { beginSync } from '../steps/begin-sync.ts';
 import { buildHead } from '../steps/build-head.ts';
 import type { StepContext } from '../steps/context.ts';
 import { copySource } from '../steps/copy-source.ts';
 import { finishSync } from '../steps/finish-sync.ts';
 import { groom, planGroom } from '../steps/groom.ts';
-import { applyRetention, planRetention, type RetentionTerms } from '../steps/apply-retention.ts';
 import { beginPurge, planPurge, purgeRecords, purgeSnapshots, refusePurging } from '../steps/purge.ts';
 import { restoreDirectory } from '../steps/restore-directory.ts';
 import { seedHead } from '../steps/seed-head.ts';

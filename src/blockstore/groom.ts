@@ -11,11 +11,11 @@ import { LifeboatError } from '../shared/errors.ts';
 import type { GroomCensus, Progress } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { BlockRecord, GroomRecord } from '../stores/records.ts';
-import { HASH_BYTES } from './blocks.ts';
+import { HASH_BYTES, hashKey } from './blocks.ts';
 import { deleteDoomed, doomBlocks, nextDoom, spareBlocks, storedBytesOf, untilLeasesEnd } from './doom.ts';
+import { hashRanges, type HashRange } from './hash-ranges.ts';
 import type { HashTable } from './hash-table.ts';
 import { referencesIn } from './references.ts';
-import { hashRanges, type HashRange } from './sweep.ts';
 
 export interface GroomParts {
   readonly stores: Stores;
@@ -48,9 +48,9 @@ export async function takeCensus(parts: GroomParts): Promise<GroomCensus> {
       for await (const ids of groupsOf(parts, session, range)) {
         const unreferred = ids.filter((id) => !references.has(id, 0));
         const inUse = await claimedOf(stores, session, unreferred, claimed);
-        const isDead = (id: Buffer): boolean => !references.has(id, 0) && !inUse.has(id.toString('latin1'));
-        live.add(ids.filter((id) => !isDead(id)));
-        dead.add(ids.filter(isDead));
+        const unused = new Set(unreferred.filter((id) => !inUse.has(hashKey(id))));
+        live.add(ids.filter((id) => !unused.has(id)));
+        dead.add([...unused]);
       }
       total.liveBlocks += live.count;
       total.deadBlocks += dead.count;
@@ -261,7 +261,7 @@ async function claimedOf(
     .find({ _id: { $in: ids.map(binaryOf) }, claim: { $gte: since } }, { session })
     .project<Pick<BlockRecord, '_id'>>({ _id: 1 })
     .toArray();
-  return new Set(found.map(({ _id }) => Buffer.from(_id.buffer).toString('latin1')));
+  return new Set(found.map(({ _id }) => hashKey(_id.buffer)));
 }
 
 function binaryOf(hash: Buffer): Binary {

@@ -3,10 +3,9 @@ import { ReadConcern, type ClientSession } from 'mongodb';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { ManifestPartRecord, ManifestRecord } from '../stores/records.ts';
-import { HASH_BYTES } from './blocks.ts';
+import { placesIn, type HashRange } from './hash-ranges.ts';
 import { HashTable } from './hash-table.ts';
 import { bytesOf, digestOf } from './manifest.ts';
-import type { HashRange } from './sweep.ts';
 
 export interface ReferenceScan {
   readonly stores: Stores;
@@ -78,10 +77,7 @@ async function readParts(
       const bytes = bytesOf(hashes);
       if (!digestOf({ path, fileBytes, offset, hashes: bytes }).equals(bytesOf(sha256))) continue;
       counts.set(_id.snapshot, (counts.get(_id.snapshot) ?? 0) + 1);
-      for (let at = 0; at + HASH_BYTES <= bytes.length; at += HASH_BYTES) {
-        const first = bytes.readUInt32BE(at);
-        if (first >= range.from && first < range.to && isWanted(bytes, at)) found.add(bytes, at);
-      }
+      for (const at of placesIn(range, bytes)) if (isWanted(bytes, at)) found.add(bytes, at);
     }
   }
   return counts;

@@ -5,8 +5,8 @@
  * older lease has ended and no manifest that came meanwhile refers to them (doom.ts).
  *
  * It may end anywhere and be run again: dooms that are left mean nothing to anybody but the run that made them. A run that
- * was stopped and wakes up may finish whatever it was at: once the leases have ended, a block under its doom can only have been referred
- * to by a claim, which took the doom away.
+ * was stopped and wakes up may finish whatever it was at: once the leases have ended, a block under its doom can only have
+ * been referred to by a claim, which took the doom away.
  */
 import { Binary, type ClientSession } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
@@ -15,6 +15,8 @@ import type { Stores } from '../stores/connect.ts';
 import type { ManifestPartRecord } from '../stores/records.ts';
 import { HASH_BYTES, hashKey } from './blocks.ts';
 import { deleteDoomed, doomBlocks, nextDoom, spareBlocks, untilLeasesEnd } from './doom.ts';
+import { hashRanges, placesIn, type HashRange } from './hash-ranges.ts';
+import { bytesOf } from './manifest.ts';
 import { referencesIn } from './references.ts';
 
 export interface SweepParts {
@@ -34,23 +36,6 @@ export interface SweepResult {
 const RANGE_BLOCKS = 2 ** 19;
 /** Blocks to a write. */
 const GROUP_BLOCKS = 500;
-const SPACE = 2 ** 32;
-
-/** A part of all hashes: those whose first four bytes are in it. */
-export interface HashRange {
-  readonly from: number;
-  /** Exclusive. */
-  readonly to: number;
-}
-
-/** Ranges that hold about `RANGE_BLOCKS` of `blocks` hashes each. Hashes are spread evenly. */
-export function hashRanges(blocks: number, rangeBlocks = RANGE_BLOCKS): readonly HashRange[] {
-  const count = Math.max(1, Math.ceil(blocks / rangeBlocks));
-  return Array.from({ length: count }, (_, n) => ({
-    from: Math.floor((SPACE * n) / count),
-    to: Math.floor((SPACE * (n + 1)) / count),
-  }));
-}
 
 /**
  * Frees the blocks that only `dead` snapshots refer to: their manifests are gone, their parts still there.
@@ -65,7 +50,7 @@ export async function sweepBlocksOf(
   try {
     // Causally consistent: after a change of primary nothing is read that is older than what was read before.
     await stores.client.withSession({ causalConsistency: true }, async (session) => {
-      const ranges = hashRanges(blocks);
+      const ranges = hashRanges(blocks, RANGE_BLOCKS);
       for (const [n, range] of ranges.entries()) {
         const sweep = new RangeSweep(stores, session, signal, range, (stage) =>
           report({ stage, done: n, total: ranges.length, unit: 'blocks', perSecond: null, etaSeconds: null }),
@@ -93,7 +78,7 @@ export async function countOnlyOf(
   let referred = 0;
   let only = 0;
   await stores.client.withSession({ causalConsistency: true }, async (session) => {
-    for (const range of hashRanges(blocks)) {
+    for (const range of hashRanges(blocks, RANGE_BLOCKS)) {
       const scan = { stores, session, signal, range };
       const hashes = new Set<string>();
       await scanParts(scan, candidates, (key) => hashes.add(key));
@@ -203,11 +188,8 @@ async function scanParts(
       .project<Pick<ManifestPartRecord, 'hashes'>>({ _id: 0, hashes: 1 });
     for await (const { hashes } of cursor) {
       signal.throwIfAborted();
-      const bytes = Buffer.from(hashes.buffer.buffer, hashes.buffer.byteOffset, hashes.length());
-      for (let offset = 0; offset + HASH_BYTES <= bytes.length; offset += HASH_BYTES) {
-        const first = bytes.readUInt32BE(offset);
-        if (first >= range.from && first < range.to) found(hashKey(bytes.subarray(offset, offset + HASH_BYTES)));
-      }
+      const bytes = bytesOf(hashes);
+      for (const at of placesIn(range, bytes)) found(hashKey(bytes.subarray(at, at + HASH_BYTES)));
     }
   }
 }

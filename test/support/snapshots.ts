@@ -15,6 +15,7 @@ import type { SnapshotParts } from '../../src/steps/take-snapshot.ts';
 import type { VerificationParts } from '../../src/steps/verify-part.ts';
 import type { Stores } from '../../src/stores/connect.ts';
 import { testFolder } from './folders.ts';
+import { until } from './replica-set.ts';
 
 const NOT_IN_A_SNAPSHOT = /^(mongod\.lock|WiredTiger\.lock|WiredTiger\.backup|journal|diagnostic\.data|_tmp)(\/|$)/;
 
@@ -145,6 +146,11 @@ export function stepContext(
     onReport(progress);
   };
   return { signal, report, logger: pino({ level: 'info' }, { write }), reports, logs };
+}
+
+/** Waits until a stage like that was reported. */
+export async function untilStage({ reports }: TestContext, stage: RegExp): Promise<void> {
+  await until(() => reports.some((report) => stage.test(report.stage)), `stage ${stage.source}`);
 }
 
 /** Of a member whose source is not there: nothing is compared. */
