@@ -1,17 +1,19 @@
 /** The embedded servers of a home, on real processes. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:net';
+import { createServer, type AddressInfo, type Server } from 'node:net';
 import { readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Connection } from '@temporalio/client';
 import { MongoClient } from 'mongodb';
+import { usablePort } from '../src/embedded/ports.ts';
 import { down, findBlockstore, readUp, up, type UpState } from '../src/embedded/up.ts';
-import { findProcesses } from '../src/host/processes.ts';
+import { endProcess, findProcesses } from '../src/host/processes.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import { testFolder, type TestFolder } from './support/folders.ts';
-import { until } from './support/replica-set.ts';
+import { freePort, until } from './support/replica-set.ts';
 
 const servers = { worker: false } as const;
 
@@ -88,6 +90,33 @@ test('up starts each server once, also when two run at the same time, and a late
     assert.deepEqual(await readUp(home), first);
     await answer(first);
   });
+});
+
+test('a process that was ended has let go of what it had open', async () => {
+  // Freeing its memory, which the kernel does first, takes it a while.
+  const code = `const kept = Buffer.alloc(1 << 30, 1);
+    require('node:net').createServer().listen(0, '127.0.0.1', function () { console.log(this.address().port, kept.length); });`;
+  const child = spawn(process.execPath, ['-e', code], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [said] = (await once(child.stdout, 'data')) as [Buffer];
+  const port = Number.parseInt(said.toString(), 10);
+  const [found] = await findProcesses((words) => words.includes(code));
+  assert.ok(found);
+  await endProcess(found, 0);
+  const server = createServer().listen({ host: '127.0.0.1', port });
+  await once(server, 'listening');
+  server.close();
+});
+
+test('a port that is kept is waited for while a process that was killed lets go of it, and no longer than that', async () => {
+  const server = createServer().listen({ host: '127.0.0.1', port: await freePort() });
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const other = await usablePort(port);
+  assert.notEqual(other, port);
+  const waiting = usablePort(port);
+  server.close();
+  assert.equal(await waiting, port);
+  assert.notEqual(await usablePort(port, [port]), port);
 });
 
 test('a killed server comes back with the next up, on its port and with its data', async () => {

@@ -60,12 +60,45 @@ export function flagValue(words: readonly string[], flag: string): string | unde
   return index < 0 ? undefined : words[index + 1];
 }
 
+interface ProcessState {
+  /** Since the machine started, in ticks: with its id it names a process. */
+  readonly startedAt: string;
+  /** It has ended, every thread of it: its parent alone has not looked yet. */
+  readonly isDead: boolean;
+}
+
+/** Undefined when there is none of that id. */
+async function stateOf(pid: number): Promise<ProcessState | undefined> {
+  try {
+    const text = await readFile(`/proc/${pid}/stat`, 'utf8');
+    // The name of the program stands in brackets and may hold anything (proc(5)).
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    const threads = await readdir(`/proc/${pid}/task`);
+    return { startedAt: fields[19] ?? '', isDead: ['Z', 'X'].includes(fields[0] ?? '') && threads.length <= 1 };
+  } catch {
+    return undefined;
+  }
+}
+
 /**
- * Ends a process by SIGTERM, by SIGKILL after `graceMs`, and waits until it is gone. Does nothing to a process whose
+ * Waits until a process that has no command line any more has let go of its files and ports too. The kernel frees its memory
+ * first, which takes a while where that is much: until then nobody else gets its locks (do_exit: exit_mm, then exit_files).
+ */
+async function untilDead(pid: number, before: ProcessState | undefined): Promise<void> {
+  for (;;) {
+    const state = await stateOf(pid);
+    if (!state || state.isDead || state.startedAt !== before?.startedAt) return;
+    await delay(10);
+  }
+}
+
+/**
+ * Ends a process by SIGTERM, by SIGKILL after `graceMs`, and waits until it is gone, and what it had open with it. Does nothing to a process whose
  * command line is no longer `words`.
  */
 export async function endProcess({ pid, words }: FoundProcess, graceMs: number): Promise<void> {
   const isStillIt = async (): Promise<boolean> => (await commandLineOf(pid))?.join('\0') === words.join('\0');
+  const before = await stateOf(pid);
   const killAt = Date.now() + graceMs;
   let sent: NodeJS.Signals | undefined;
   while (await isStillIt()) {
@@ -76,6 +109,7 @@ export async function endProcess({ pid, words }: FoundProcess, graceMs: number):
     }
     await delay(30);
   }
+  if (sent) await untilDead(pid, before);
 }
 
 function send(pid: number, signal: NodeJS.Signals): void {
