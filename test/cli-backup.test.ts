@@ -3,19 +3,24 @@ import assert from 'node:assert/strict';
 import { access, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import type { Timestamp } from 'mongodb';
+import { fromTimestamp } from '../src/mongo/positions.ts';
 import { errorKind, type ErrorName } from '../src/shared/errors.ts';
 import type {
   BackupStatus,
   PurgePlan,
   PurgeResult,
+  RestorableRange,
   RestoreSummary,
   SnapshotSummary,
   VerifyResult,
 } from '../src/shared/messages.ts';
+import { compareOptimes, formatOptime, type Optime } from '../src/shared/optime.ts';
 import type { DaemonStatus } from '../src/status/daemons.ts';
 import { cliFolder, type CliFolder, type CliOptions, type Document } from './support/cli.ts';
 import { startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
-import { freePort } from './support/replica-set.ts';
+import { freePort, until } from './support/replica-set.ts';
+import { withMongod } from './support/with-mongod.ts';
 import { headPath } from './support/worker.ts';
 
 let lifeboat: TestLifeboat;
@@ -172,6 +177,43 @@ describe('a backup in routine operation', () => {
       ['done', 'failed'],
     );
     await fails(`restores cancel ${summary.id}`, 'UnknownRestore');
+  });
+
+  test('is restored to any moment of the range that its status shows, and to none outside', async () => {
+    const { client } = lifeboat.source;
+    const orders = client.db('shop').collection<{ _id: string }>('orders');
+    const inserted = async (_id: string): Promise<Optime> => {
+      const { operationTime } = await client.db('shop').command({ insert: 'orders', documents: [{ _id }] });
+      return fromTimestamp(operationTime as Timestamp);
+    };
+    const wanted = await inserted('wanted');
+    const documents = await orders.countDocuments();
+    await orders.deleteMany({});
+    const last = await inserted('last');
+    let range: RestorableRange | undefined;
+    await until(async () => {
+      const { restorable } = await done<BackupStatus>('backup status shop');
+      range = restorable.find(({ to }) => compareOptimes(to, last) >= 0);
+      return range !== undefined;
+    }, 'the entries are stored');
+    assert.ok(range && compareOptimes(range.from, snapshot.optime) <= 0);
+
+    const before = `restore shop --at ${formatOptime(wanted)} --to dir:before --wait --timeout 2m`;
+    const summary = await done<RestoreSummary>(before);
+    assert.deepEqual([summary.optime, summary.verified], [wanted, true]);
+    assert.ok(summary.entriesReplayed > 0);
+    await withMongod(join(folder.path, 'before'), {}, async (copy) => {
+      assert.equal(await copy.db('shop').collection('orders').countDocuments(), documents);
+    });
+    const shown = await done<Record<string, unknown>>(`restores show ${summary.id}`);
+    assert.deepEqual([shown['until'], shown['entriesReplayed']], [wanted, summary.entriesReplayed]);
+    const latest = await done<RestoreSummary>('restore shop --latest --to dir:latest --wait --timeout 2m');
+    assert.ok(compareOptimes(latest.optime, last) >= 0);
+
+    const early = `restore shop --at 2020-01-01T00:00:00Z --to dir:early --wait --timeout 2m`;
+    const { error } = await fails(early, 'TimeNotRestorable');
+    assert.match(error?.message ?? '', new RegExp(`from ${formatOptime(range.from)} .* on`));
+    await fails('restore silent --latest --to dir:/x', 'NoBackup');
   });
 
   test('a restore of what is not there, of another deployment, or by nobody is refused', async () => {

@@ -36,6 +36,7 @@ const PLACEHOLDERS = {
   DAEMON: /^(\S+) .* shop$/gm,
   OLDER: /^(shop-\d{8}T\d{6}Z-[0-9a-f]{6}) .*no tier is configured$/gm,
   DAMAGED: /^Snapshot (\S+) is DAMAGED/gm,
+  OPTIME: /^restorable: .*?(\d+,\d+) [^,]*$/gm,
 } as const;
 
 type Words = Readonly<Record<string, () => Promise<void>>>;
@@ -97,7 +98,7 @@ async function startWorld(hosts = ''): Promise<World> {
       .replaceAll(PORTS, (port) => String(ports.get(port)))
       .replaceAll(/(?<![\w/])\/srv\b/g, join(folder, 'srv'))
       .replaceAll('db1,db2,db3', hosts)
-      .replaceAll(/\b(ID|RESTORE|DAEMON|OLDER|DAMAGED)\b/g, (word) => {
+      .replaceAll(/\b(ID|RESTORE|DAEMON|OLDER|DAMAGED|OPTIME)\b/g, (word) => {
         const found = [...printed.matchAll(PLACEHOLDERS[word as keyof typeof PLACEHOLDERS])].at(-1)?.[1];
         assert.ok(found, `no command before "${command}" has printed a ${word}`);
         return found;

@@ -43,24 +43,27 @@ test('a share that is no share is refused', () => {
   assert.equal(shareField('verifySnapshot', { sample: 1 }, 'sample'), 1);
 });
 
-test('a restore of one snapshot into a directory is accepted', () => {
+test('a restore of one snapshot, of a moment, and of the newest one into a directory is accepted', () => {
   assert.deepEqual(restorePlanOf({ deployment: 'shop', snapshot: 's1', to: 'dir:/restore/shop', daemon: 'd1' }), {
     deployment: 'shop',
-    snapshot: 's1',
+    from: { snapshot: 's1' },
     path: '/restore/shop',
     daemon: 'd1',
   });
+  const base = { deployment: 'shop', to: 'dir:/restore' };
+  for (const at of ['1,1', '2026-01-31T12:00:00Z']) assert.deepEqual(restorePlanOf({ ...base, at }).from, { at });
+  assert.equal(restorePlanOf({ ...base, latest: true }).from, 'latest');
 });
 
 test('a restore that is not built yet says so, and one that makes no sense is bad input', () => {
   const base = { deployment: 'shop', to: 'dir:/restore' };
-  refuses('NotBuiltYet', () => restorePlanOf({ ...base, at: '1,1' }), /"at"/);
-  refuses('NotBuiltYet', () => restorePlanOf({ ...base, latest: true }), /"latest"/);
   refuses('NotBuiltYet', () => restorePlanOf({ ...base, snapshot: 's', include: ['a.b'] }), /include/);
   refuses('NotBuiltYet', () => restorePlanOf({ ...base, snapshot: 's', to: 'archive:/x' }), /dir:PATH/);
   refuses('BadInput', () => restorePlanOf({ ...base, snapshot: 's', to: 'dir:x' }), /absolute/);
   refuses('BadInput', () => restorePlanOf(base), /exactly one/);
   refuses('BadInput', () => restorePlanOf({ ...base, snapshot: 's', at: '1,1' }), /exactly one/);
+  refuses('BadInput', () => restorePlanOf({ ...base, latest: false }), /"latest"/);
+  refuses('BadTime', () => restorePlanOf({ ...base, at: '2026-01-31T12:00:00' }), /time zone/);
 });
 
 test('updates take their reason or nothing', () => {

@@ -85,7 +85,7 @@ export class Daemon {
       logger: this.logger,
       mongod: async ({ source }) => ({
         binary: await this.headMongodFor(source.version),
-        cacheGiB: (await this.config()).daemon.headCacheBytes / GIB,
+        cacheGiB: await this.headCacheGiB(),
       }),
     });
   }
@@ -99,6 +99,11 @@ export class Daemon {
     const { config } = await watched.read();
     const path = config.daemon.dataDir ?? join(options.home, 'daemon');
     return new Daemon(options, await takeDataDir(path, config.daemon.id ?? undefined), watched);
+  }
+
+  /** Cache of a mongod that entries are applied to, in GiB. */
+  async headCacheGiB(): Promise<number> {
+    return (await this.config()).daemon.headCacheBytes / GIB;
   }
 
   /** The configuration as its file has it now; an edit with a mistake is told in the log and not followed. */

@@ -16,6 +16,8 @@ import { copySource } from '../steps/copy-source.ts';
 import { finishSync } from '../steps/finish-sync.ts';
 import { groom, planGroom } from '../steps/groom.ts';
 import { beginPurge, planPurge, purgeRecords, purgeSnapshots, refusePurging } from '../steps/purge.ts';
+import { restorePoint } from '../restore/point.ts';
+import { parseRestoreTime } from '../shared/restore-time.ts';
 import { restoreDirectory } from '../steps/restore-directory.ts';
 import { seedHead } from '../steps/seed-head.ts';
 import { tailOplog } from '../steps/tail-oplog.ts';
@@ -219,13 +221,20 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       return summary;
     }),
 
+    planRestore: ({ deployment, at }) =>
+      perform('planRestore', NO_MEMBER, async (ctx) => {
+        const time = at === undefined ? undefined : parseRestoreTime(at);
+        return restorePoint(await daemon.stores(), deployment, time, ctx.signal);
+      }),
     restoreDirectory: (work) =>
       perform('restoreDirectory', labelsOf(work), async (ctx) => {
         const stores = await daemon.stores();
         await requireSnapshotOf(stores, work.deployment, work.snapshot);
-        const mongodFor = (version: string): Promise<string> => daemon.mongodFor(version);
+        const mongodFor = (version: string, appliesEntries: boolean): Promise<string> =>
+          appliesEntries ? daemon.headMongodFor(version) : daemon.mongodFor(version);
         const { ownFolders } = daemon;
-        const summary = await restoreDirectory(ctx, { stores, daemon: id, mongodFor, ownFolders }, work);
+        const cacheGiB = await daemon.headCacheGiB();
+        const summary = await restoreDirectory(ctx, { stores, daemon: id, mongodFor, cacheGiB, ownFolders }, work);
         metrics.count('lifeboat_restores_total', { deployment: work.deployment, outcome: 'done' });
         return summary;
       }),

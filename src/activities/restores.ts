@@ -2,6 +2,7 @@
 import { MongoServerError } from 'mongodb';
 import { findSnapshot } from '../blockstore/snapshots.ts';
 import { castDriverError } from '../mongo/errors.ts';
+import { toStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Problem } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';
@@ -24,11 +25,17 @@ export interface RestoreEnding extends RestoreWork {
 
 /** Marks a restore as failed or cancelled; one that is done stays done, and one of the same id but another kind stays. */
 export async function abandonRestore(stores: Stores, ending: RestoreEnding): Promise<void> {
-  const { id, deployment, snapshot, path, daemon, state, problem } = ending;
+  const { id, deployment, snapshot, until, path, daemon, state, problem } = ending;
   try {
     const now = await stores.now();
     await stores.restores.updateOne(
-      { _id: id, snapshot, destination: `dir:${path}`, state: { $ne: 'done' } },
+      {
+        _id: id,
+        snapshot,
+        until: until ? toStoredPosition(until) : { $exists: false },
+        destination: `dir:${path}`,
+        state: { $ne: 'done' },
+      },
       {
         // A run that is still about loses its turn: `attempt` is its fence.
         $inc: { attempt: 1 },

@@ -11,6 +11,7 @@ import type {
   Problem,
   PurgePlan,
   Progress,
+  RestorePoint,
   RestoreSummary,
   RetentionPlan,
   RetentionResult,
@@ -18,7 +19,7 @@ import type {
   SnapshotSummary,
   VerifyResult,
 } from '../shared/messages.ts';
-import type { Optime } from '../shared/optime.ts';
+import type { Optime, Position } from '../shared/optime.ts';
 
 /**
  * `backup`: a run of the lifecycle, which raises the epoch; `replace` starts over (see BackupClaimRequest).
@@ -106,6 +107,8 @@ export interface DaemonActivities {
   majorityOptime(work: MemberWork): Promise<Optime>;
   /** `first` ends an initial sync; any other is given up when the backup leaves routine operation. */
   takeSnapshot(work: MemberWork & { readonly minimum: Optime; readonly first: boolean }): Promise<SnapshotSummary>;
+  /** From which snapshot, and up to which entry, a moment is restored; without `at`, the newest there is. */
+  planRestore(request: { readonly deployment: string; readonly at?: string }): Promise<RestorePoint>;
   restoreDirectory(request: RestoreWork): Promise<RestoreSummary>;
   /** Marks a restore that did not reach its end. One that did stays as it is. */
   abandonRestore(
@@ -151,6 +154,9 @@ export interface RestoreWork {
   readonly id: string;
   readonly deployment: string;
   readonly snapshot: string;
+  /** The last entry that is applied to the snapshot, and how many are; none without it. */
+  readonly until?: Position;
+  readonly entries?: number;
   /** Absolute. */
   readonly path: string;
 }

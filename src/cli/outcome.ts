@@ -21,6 +21,7 @@ const USAGE: ReadonlySet<ErrorName> = new Set<ErrorName>([
   'ConfigMissing',
   'UnknownDeployment',
   'BadOptime',
+  'BadTime',
   'SecretMissing',
   'BadUri',
   'StoreBadUri',

@@ -351,8 +351,8 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
       .description('bring a snapshot back as a directory that mongod starts on')
       .argument('<name>', 'the deployment', deploymentName)
       .option('--snapshot <id>', 'the snapshot')
-      .option('--at <time>', 'any optime that can be restored (not built yet)')
-      .option('--latest', 'the newest optime that can be restored (not built yet)')
+      .option('--at <time>', 'the moment: ISO 8601 with its zone (all of that second), or SECONDS,ORDINAL')
+      .option('--latest', 'the newest moment that can be restored')
       .requiredOption(
         '--to <destination>',
         'dir:PATH, absent or empty; archive:FILE and deployment:NAME are not built yet',

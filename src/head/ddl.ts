@@ -15,6 +15,7 @@ import type { Position } from '../shared/optime.ts';
 import { commandName, positionOf, type OplogEntry } from './entry.ts';
 import { buildIndexes, dropIndex, indexChange, indexName, isSecondary, readIndexes } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
+import { BUCKETS, refuseShadow } from './shadowed.ts';
 import { refuseUnlessOfTheData } from './replies.ts';
 
 interface Command {
@@ -30,7 +31,6 @@ interface Command {
 }
 
 const NAMESPACE_NOT_FOUND = 26;
-const BUCKETS = 'system.buckets.';
 
 /**
  * Applies a command entry (see oplog-table.ts: `command` and `index`) to the head.
@@ -120,6 +120,8 @@ async function create(command: Command): Promise<void> {
   const made = await collectionNamed(head.socket, db, subject);
   if (made?.uuid === entry.ui) {
     head.catalog.set(made);
+    // Over data of the future the one may be there before the other is dropped: see where the head becomes consistent.
+    if (!tolerant) refuseShadow(head, made);
   } else if (!tolerant) {
     await head.diverged(positionOf(at), `"create" of ${ns}: the name is taken on the head`);
   }
@@ -212,6 +214,7 @@ async function rename(command: Command): Promise<void> {
     }
     if (inTheWay) head.catalog.delete(inTheWay.uuid);
     head.catalog.set(moved);
+    refuseShadow(head, moved);
   }
   if (inTheWay && !head.catalog.get(inTheWay.uuid)) await head.deferred.removeCollection(inTheWay.uuid);
 }

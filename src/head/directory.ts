@@ -71,7 +71,7 @@ export async function beginSeed(
   await endMongodOn(directory.dbpath);
   await writeOwner(directory, { identity, epoch, seed: snapshot });
   // What the files believe of their capped collections may be from before what they hold, as after a kill.
-  await writeFile(join(directory.root, UNCOUNTED), '', { mode: 0o600, flush: true });
+  await noteUncounted(directory);
   await mkdir(directory.dbpath, { recursive: true, mode: 0o700 });
 }
 
@@ -148,7 +148,12 @@ const UNCOUNTED = 'uncounted';
  */
 export async function noteUncleanEnd({ root, dbpath }: HeadDirectory): Promise<void> {
   const lock = await stat(join(dbpath, 'mongod.lock')).catch(() => undefined);
-  if (lock !== undefined && lock.size > 0) await writeFile(join(root, UNCOUNTED), '', { mode: 0o600, flush: true });
+  if (lock !== undefined && lock.size > 0) await noteUncounted({ root });
+}
+
+/** Notes, durably, that its capped collections have to be counted: of files that come out of a snapshot, for one. */
+export async function noteUncounted({ root }: Pick<HeadDirectory, 'root'>): Promise<void> {
+  await writeFile(join(root, UNCOUNTED), '', { mode: 0o600, flush: true });
 }
 
 /** Whether a mongod has ended uncleanly since the capped collections were counted. */

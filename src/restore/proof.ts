@@ -16,7 +16,7 @@ import {
 } from '../mongod/process.ts';
 import { isSound } from '../mongo/validate-reply.ts';
 import { Meter } from '../shared/meter.ts';
-import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
+import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { Progress } from '../shared/messages.ts';
 import { together } from '../shared/signals.ts';
 
@@ -33,7 +33,7 @@ export interface ProofRequest {
 const ROOM_TO_START = 512 * 1024 * 1024;
 
 /** A shutdown writes a checkpoint, which takes a slow disk its time, in milliseconds. */
-const SHUTDOWN_MS = 600_000;
+export const SHUTDOWN_MS = 600_000;
 
 /** What a mongod leaves in its dbpath that does not belong to the data, after a clean shutdown. */
 const LEFT_BY_MONGOD = ['mongod.lock', 'WiredTiger.lock', 'diagnostic.data', '_tmp'];
@@ -107,20 +107,27 @@ async function start(request: ProofRequest): Promise<RunningMongod> {
 const CRASHES = new Set(['SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGSEGV', 'SIGTRAP']);
 
 /**
- * What the end of a prover says of the files. A full disk ends it in many ways, so that is asked first. One that somebody
+ * What the end of a mongod on restored files says of them. A full disk ends it in many ways, so that is asked first. One that somebody
  * killed, the kernel for want of memory above all, has judged nothing and is asked again; only one that gave up by itself
  * has.
  */
-async function verdict(
-  { dbpath, logPath }: ProofRequest,
+export async function verdict(
+  { dbpath, logPath }: Pick<ProofRequest, 'dbpath' | 'logPath'>,
   exit: MongodExit | undefined,
   how: string,
   cause?: unknown,
+  kinds: VerdictKinds = { gaveUp: 'RestoreProofFailed', interrupted: 'ProofInterrupted' },
 ): Promise<LifeboatError> {
   if (await isDiskFull(dbpath)) return new LifeboatError('TargetFull', `the disk of ${dbpath} is full`, { cause });
   const gaveUp = exit === undefined || (exit.signal === null ? exit.code !== 0 : CRASHES.has(exit.signal));
-  const kind = gaveUp ? 'RestoreProofFailed' : 'ProofInterrupted';
+  const kind = gaveUp ? kinds.gaveUp : kinds.interrupted;
   return new LifeboatError(kind, `mongod ${how} on ${dbpath}; its log is ${logPath}`, { cause });
+}
+
+/** What it is called when a mongod gave up by itself, and when somebody ended it. */
+export interface VerdictKinds {
+  readonly gaveUp: ErrorName;
+  readonly interrupted: ErrorName;
 }
 
 async function isDiskFull(dbpath: string): Promise<boolean> {

@@ -12,7 +12,7 @@ const WRITE_EVERY_MS = 2_000;
 
 const DUPLICATE_KEY = 11000;
 
-type Asked = Pick<RestoreRecord, '_id' | 'deployment' | 'snapshot' | 'destination' | 'daemon'>;
+type Asked = Pick<RestoreRecord, '_id' | 'deployment' | 'snapshot' | 'until' | 'destination' | 'daemon'>;
 
 export function summaryOfRestore({ _id: id, destination, summary }: RestoreRecord): RestoreSummary | null {
   if (!summary) return null;
@@ -58,10 +58,10 @@ export class RestoreRun {
    * @throws LifeboatError `BadInput` when the id belongs to another restore
    */
   static async begin(stores: Stores, asked: Asked): Promise<RestoreRun> {
-    const { _id, deployment, snapshot, destination, daemon } = asked;
+    const { _id, deployment, snapshot, until, destination, daemon } = asked;
     try {
       const record = await stores.restores.findOneAndUpdate(
-        { _id, snapshot, destination },
+        { _id, snapshot, until: until ?? { $exists: false }, destination },
         {
           $setOnInsert: {
             deployment,
@@ -85,7 +85,7 @@ export class RestoreRun {
       return run;
     } catch (error) {
       if (error instanceof MongoServerError && error.code === DUPLICATE_KEY) {
-        throw new LifeboatError('BadInput', `restore ${_id} is of another snapshot or to another place`);
+        throw new LifeboatError('BadInput', `restore ${_id} is of another snapshot, another time or to another place`);
       }
       throw castDriverError(error, 'store', `beginning restore ${_id}`);
     }

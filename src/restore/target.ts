@@ -1,24 +1,34 @@
 /**
  * The directory a restore goes to, and what it looks like on the way (design decision 12).
  *
- *     PATH/storage.bson        a text: this directory is incomplete; mongod refuses to start on it
- *     PATH/.lifeboat-restore/  the data files, until they are proven
- *     PATH/.lifeboat-proven/   the same folder under its next name: proven, its files are being moved up into PATH
- *     PATH/.lifeboat-proof.log the log of the mongod that proved them
+ *     PATH/storage.bson           a text: this directory is incomplete; mongod refuses to start on it
+ *     PATH/.lifeboat-restore/     the files of the snapshot, until they are all there
+ *     PATH/.lifeboat-replaying/   the same folder under its next name: oplog entries are being applied to them
+ *     PATH/.lifeboat-replayed/    and under its next: all of them are
+ *     PATH/.lifeboat-proven/      proven, its files are being moved up into PATH
+ *     PATH/.lifeboat-work/        what the replay keeps beside the files
+ *     PATH/.lifeboat-proof.log    the log of the mongod that proved them; .lifeboat-replay.log of the one that replayed
+ *
+ * A restore of a snapshot as it is leaves out the two names in the middle.
  *
  * Each step is one rename, so that whoever comes next can tell from the names alone where to go on.
  */
 import { constants, type Stats } from 'node:fs';
 import { access, lstat, mkdir, open, readdir, readFile, realpath, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, sep } from 'node:path';
+import { noteUncounted } from '../head/directory.ts';
 import { LifeboatError } from '../shared/errors.ts';
 
 const STORAGE = 'storage.bson';
 /** Where the placeholder is written before it gets its name. */
 const STORAGE_DRAFT = 'storage.bson.lifeboat';
 export const RESTORE_STAGING = '.lifeboat-restore';
+const REPLAYING = '.lifeboat-replaying';
+const REPLAYED = '.lifeboat-replayed';
 const PROVEN = '.lifeboat-proven';
+const WORK = '.lifeboat-work';
 const PROOF_LOG = '.lifeboat-proof.log';
+const REPLAY_LOG = '.lifeboat-replay.log';
 
 const OUT_OF_SPACE = new Set(['ENOSPC', 'EDQUOT']);
 const UNUSABLE = new Set([
@@ -111,7 +121,14 @@ function isBelow(path: string, folder: string): boolean {
 }
 
 /** How far a restore is, by what stands in its directory. */
-export type TargetStage = 'files' | 'hand-over' | 'without marks';
+export type TargetStage = 'files' | 'replay' | 'replayed' | 'hand-over' | 'without marks';
+
+/** The dbpath that is worked on, by the stage. */
+const DBPATHS: readonly (readonly [TargetStage, string])[] = [
+  ['hand-over', PROVEN],
+  ['replayed', REPLAYED],
+  ['replay', REPLAYING],
+];
 
 export class RestoreTarget {
   readonly path: string;
@@ -127,13 +144,32 @@ export class RestoreTarget {
     this.#id = id;
   }
 
-  /** The dbpath that is filled and proven. */
+  /** The dbpath that is filled. */
   get staging(): string {
     return join(this.path, RESTORE_STAGING);
   }
 
+  /** The dbpath to which entries are applied. */
+  get replaying(): string {
+    return join(this.path, REPLAYING);
+  }
+
+  /** The dbpath to which they all are. */
+  get replayed(): string {
+    return join(this.path, REPLAYED);
+  }
+
+  /** The folder for what the replay keeps. */
+  get work(): string {
+    return join(this.path, WORK);
+  }
+
   get proofLog(): string {
     return join(this.path, PROOF_LOG);
+  }
+
+  get replayLog(): string {
+    return join(this.path, REPLAY_LOG);
   }
 
   /**
@@ -142,7 +178,7 @@ export class RestoreTarget {
    */
   async stage(): Promise<TargetStage> {
     try {
-      if (await exists(join(this.path, PROVEN))) return 'hand-over';
+      for (const [stage, name] of DBPATHS) if (await exists(join(this.path, name))) return stage;
       return (await this.#holdsOurs()) ? 'files' : 'without marks';
     } catch (error) {
       throw castTargetError(error, this.path);
@@ -163,7 +199,7 @@ export class RestoreTarget {
       await makeFolder(this.path);
       if (!(await this.#holdsOurs())) await this.#begin();
       await access(this.path, constants.R_OK | constants.W_OK | constants.X_OK);
-      await mkdir(this.staging, { recursive: true, mode: 0o700 });
+      if ((await this.stage()) === 'files') await mkdir(this.staging, { recursive: true, mode: 0o700 });
     } catch (error) {
       throw castTargetError(error, this.path);
     }
@@ -192,11 +228,32 @@ export class RestoreTarget {
     return (await readFile(file, 'utf8')) === placeholder(this.#id);
   }
 
-  /** Marks the staged files as proven; from here on they are only moved. */
-  async markProven(): Promise<void> {
+  /** Marks the staged files as whole; from here on entries change them. */
+  async beginReplay(): Promise<void> {
     try {
-      await syncFolder(this.staging);
-      await rename(this.staging, join(this.path, PROVEN));
+      await mkdir(this.work, { recursive: true, mode: 0o700 });
+      // What the files believe of their capped collections may be from before what they hold, as after a kill.
+      await noteUncounted({ root: this.work });
+    } catch (error) {
+      throw castTargetError(error, this.path);
+    }
+    await this.#renamed(RESTORE_STAGING, REPLAYING);
+  }
+
+  /** Marks that every entry is applied. */
+  markReplayed(): Promise<void> {
+    return this.#renamed(REPLAYING, REPLAYED);
+  }
+
+  /** Marks the files as proven; from here on they are only moved. */
+  async markProven(): Promise<void> {
+    await this.#renamed((await this.stage()) === 'replayed' ? REPLAYED : RESTORE_STAGING, PROVEN);
+  }
+
+  async #renamed(from: string, to: string): Promise<void> {
+    try {
+      await syncFolder(join(this.path, from));
+      await rename(join(this.path, from), join(this.path, to));
       await syncFolder(this.path);
     } catch (error) {
       throw castTargetError(error, this.path);
@@ -210,7 +267,8 @@ export class RestoreTarget {
   async handOver(): Promise<void> {
     const proven = join(this.path, PROVEN);
     try {
-      await rm(this.proofLog, { force: true });
+      for (const name of [PROOF_LOG, REPLAY_LOG, WORK])
+        await rm(join(this.path, name), { recursive: true, force: true });
       for (const name of await readdir(proven)) {
         if (name !== STORAGE) await rename(join(proven, name), join(this.path, name));
       }

@@ -80,6 +80,12 @@ const kinds = {
     retryable: false,
     fix: 'Set the environment variable, or make the file readable, on the machine of the worker.',
   },
+  BadTime: {
+    code: 'LB1011',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Write the time as ISO 8601 with its zone, such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00, or as SECONDS,ORDINAL, an optime.',
+  },
   SecretCommandFailed: {
     code: 'LB1020',
     owner: 'operator',
@@ -327,6 +333,12 @@ const kinds = {
     retryable: false,
     fix: 'The oplog holds an operation that cannot be replayed on the head. Run `lifeboat backup resync NAME` after it is over.',
   },
+  ShadowedCollection: {
+    code: 'LB4034',
+    owner: 'operator',
+    retryable: false,
+    fix: 'The source has a collection and the buckets of a time series of the same name, which a race of its server leaves behind: what is meant for the one goes to the other. Drop whichever is not wanted, then run `lifeboat backup resync NAME`.',
+  },
   IndexBuildFailed: {
     code: 'LB4007',
     owner: 'operator',
@@ -513,6 +525,24 @@ const kinds = {
     owner: 'nobody',
     retryable: true,
     fix: 'The mongod that proves the restored files ended early; the restore goes on by itself. Read the log named in the message if it comes again.',
+  },
+  TimeNotRestorable: {
+    code: 'LB6007',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Choose a time inside one of the ranges that `lifeboat backup status NAME` lists, or a snapshot; pointInTime.window says for how long entries are kept.',
+  },
+  ReplayInterrupted: {
+    code: 'LB6008',
+    owner: 'nobody',
+    retryable: true,
+    fix: 'The mongod to which stored oplog entries are applied ended early; the restore goes on by itself where it was. Read the log named in the message if it comes again.',
+  },
+  ReplayFailed: {
+    code: 'LB6009',
+    owner: 'operator',
+    retryable: false,
+    fix: 'Nothing was handed over. Restore the snapshot before that time by itself, or a time before the entry that is named, or one that a later snapshot leads to.',
   },
   UnknownRestore: {
     code: 'LB6005',

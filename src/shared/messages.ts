@@ -173,6 +173,16 @@ export interface RestoreSummary {
   readonly verified: boolean;
 }
 
+/** What a restore begins with, and how far it goes from there. */
+export interface RestorePoint {
+  readonly snapshot: string;
+  /** The last entry that is applied to it; null when the snapshot is what was asked for. */
+  readonly until: Position | null;
+  /** How many entries that are, and about how many bytes. */
+  readonly entries: number;
+  readonly entryBytes: number;
+}
+
 // The one JSON object that each workflow type takes.
 
 export interface BackupInput {
@@ -190,11 +200,11 @@ export interface SnapshotInput {
 export interface RestoreInput {
   /** The deployment that was backed up. */
   readonly deployment: string;
-  /** The id of the snapshot. It must be given, while `at` and `latest` are not built. */
+  /** The id of a snapshot. Exactly one of `snapshot`, `at` and `latest` must be given. */
   readonly snapshot?: string;
-  /** Not built yet: refused. */
+  /** The moment: ISO 8601 with its zone (all entries of that second), or `SECONDS,ORDINAL`, an optime. */
   readonly at?: string;
-  /** Not built yet: refused. */
+  /** True: the newest moment that can be restored. */
   readonly latest?: boolean;
   /** `dir:PATH`, with an absolute path on the machine of the daemon. */
   readonly to: string;

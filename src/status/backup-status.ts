@@ -2,8 +2,18 @@
 import { listSnapshots } from '../blockstore/snapshots.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromTimestamp } from '../mongo/positions.ts';
+import { restorableRanges } from '../oplogstore/restorable.ts';
+import { readRestorable } from '../restore/point.ts';
 import { errorKind, LifeboatError } from '../shared/errors.ts';
-import type { BackupStatus, MemberStatus, Phase, Problem, Progress, SnapshotSummary } from '../shared/messages.ts';
+import type {
+  BackupStatus,
+  MemberStatus,
+  Phase,
+  Problem,
+  Progress,
+  RestorableRange,
+  SnapshotSummary,
+} from '../shared/messages.ts';
 import { compareOptimes } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import { daemonState } from '../stores/daemons.ts';
@@ -18,7 +28,9 @@ export async function readStatus(stores: Stores, deployment: string): Promise<Ba
     const record = await stores.deployments.findOne({ _id: deployment });
     if (!record) throw new LifeboatError('NoBackup', `there is no backup of ${deployment}`);
     const members = await stores.members.find({ deployment }).sort({ _id: 1 }).toArray();
-    const status = statusOf(record, members, await listSnapshots(stores, deployment));
+    const snapshots = await listSnapshots(stores, deployment);
+    const { snapshots: bases, chains } = await readRestorable(stores, deployment);
+    const status = statusOf(record, members, snapshots, restorableRanges(bases, chains));
     return withSilence(status, members, await stores.daemons.find({}).toArray(), await stores.now());
   });
 }
@@ -31,15 +43,15 @@ export async function readStatuses(stores: Stores): Promise<BackupStatus[]> {
     const snapshots = await listSnapshots(stores);
     const daemons = await stores.daemons.find({}).toArray();
     const now = await stores.now();
-    return deployments.map((record) => {
-      const own = members.filter(({ deployment }) => deployment === record._id);
-      const status = statusOf(
-        record,
-        own,
-        snapshots.filter(({ deployment }) => deployment === record._id),
-      );
-      return withSilence(status, own, daemons, now);
-    });
+    const statuses: BackupStatus[] = [];
+    for (const record of deployments) {
+      const isOwn = ({ deployment }: { readonly deployment: string }): boolean => deployment === record._id;
+      const own = members.filter(isOwn);
+      const { snapshots: bases, chains } = await readRestorable(stores, record._id);
+      const status = statusOf(record, own, snapshots.filter(isOwn), restorableRanges(bases, chains));
+      statuses.push(withSilence(status, own, daemons, now));
+    }
+    return statuses;
   });
 }
 
@@ -48,6 +60,7 @@ export function statusOf(
   record: DeploymentRecord,
   members: readonly MemberRecord[],
   snapshots: readonly SnapshotSummary[],
+  restorable: readonly RestorableRange[],
 ): BackupStatus {
   return {
     deployment: record._id,
@@ -56,7 +69,7 @@ export function statusOf(
     since: record.phaseSince.toISOString(),
     members: members.map(memberStatusOf),
     lastSnapshot: snapshots.at(-1) ?? null,
-    restorable: snapshots.map(({ optime }) => ({ from: optime, to: optime })),
+    restorable,
     problem: record.problem === null ? oldestWarning(record.phase, members) : problemOf(record.problem),
   };
 }

@@ -3,14 +3,14 @@ import { IS_SNAPSHOT } from '../blockstore/manifest.ts';
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { later, positionIn, reached, refuseDiverged } from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
-import { fromStoredPosition, toStoredPosition } from '../mongo/positions.ts';
+import { fromStoredPosition, fromTimestamp, toStoredPosition } from '../mongo/positions.ts';
 import { beginOfChain, endOfChain, readEntries } from '../oplogstore/batches.ts';
 import { baseOfEntries, keepEntriesFrom, type KeptSnapshot } from '../oplogstore/keep.ts';
 import { removeApplied } from '../oplogstore/removal.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { Meter } from '../shared/meter.ts';
-import { samePosition, type Position } from '../shared/optime.ts';
+import { compareOptimes, samePosition, type Position } from '../shared/optime.ts';
 import { Pace, secondsLeft } from '../shared/pace.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
 import type { Stores } from '../stores/connect.ts';
@@ -184,6 +184,7 @@ class ApplyRun {
         // Not when this slice of time is over: a build that takes longer would never end.
         let incoming = await applier.run(bytes, until, this.#ctx.signal);
         while (incoming) {
+          await noteReplayStop(stores, fence, positionIn(head.record).appliedThrough);
           await fetchIncoming(this.#ctx, head, await this.#recordedSource(), incoming);
           // What was applied by now is passed over.
           incoming = await applier.run(bytes, until, this.#ctx.signal);
@@ -242,7 +243,18 @@ class ApplyRun {
   }
 }
 
-/** Removes the entries that neither the head, nor the window of points in time, needs (design decision 6). */
+/** Notes, before the head is changed, that no replay of the stored entries goes beyond a position. */
+async function noteReplayStop(stores: Stores, fence: MemberFence, at: Position): Promise<void> {
+  const { replayStops = [] } = await readMember(stores, fence);
+  const begin = await beginOfChain(stores, fence.incarnation);
+  const others = replayStops.filter(
+    ({ ts }) =>
+      compareOptimes(fromTimestamp(ts), at.ts) !== 0 && (!begin || compareOptimes(fromTimestamp(ts), begin.ts) >= 0),
+  );
+  await updateMember(stores, fence, { replayStops: [...others, toStoredPosition(at)] });
+}
+
+/** Removes the entries that neither the head, nor a restore, nor the window of points in time needs (design decision 6). */
 export async function removeUnneeded(
   { stores, fence, windowMs }: Pick<ApplyParts, 'stores' | 'fence' | 'windowMs'>,
   head: HeadPosition,
@@ -265,7 +277,9 @@ export async function removeUnneeded(
   const kept = base ? [base] : [];
   const keepFrom = keepEntriesFrom({ windowMs, now, snapshots: kept, head, validated: true });
   if (!keepFrom) return;
-  await removeApplied(stores, fence.incarnation, keepFrom);
+  // Whoever restores takes a lease first and looks for the entries after that: one that began earlier is seen here.
+  const read = await entriesBeingRead(stores, deployment, fence);
+  await removeApplied(stores, fence.incarnation, read ? earlierOf(read, keepFrom) : keepFrom);
   if (both.length > bases.length) await updateMember(stores, fence, { keptFor: { windowMs, bases } });
 }
 
@@ -275,6 +289,32 @@ async function isThere(stores: Stores, snapshot: string): Promise<boolean> {
     return found !== null;
   } catch (error) {
     throw castDriverError(error, 'store', `looking for snapshot ${snapshot}`);
+  }
+}
+
+function earlierOf(a: Position, b: Position): Position {
+  return compareOptimes(a.ts, b.ts) <= 0 ? a : b;
+}
+
+/** The first entry that a restore under way may still read, or undefined while there is no restore. */
+async function entriesBeingRead(
+  stores: Stores,
+  deployment: string,
+  { incarnation }: MemberFence,
+): Promise<Position | undefined> {
+  try {
+    const leases = await stores.leases.find({ deployment, purpose: 'restore', revoked: false }).toArray();
+    const ids = leases.flatMap(({ snapshot }) => (snapshot === null ? [] : [snapshot]));
+    if (ids.length === 0) return undefined;
+    const read = await stores.manifests
+      .find({ _id: { $in: ids }, incarnation })
+      .project<Pick<ManifestRecord, 'oplogFrom'>>({ oplogFrom: 1 })
+      .toArray();
+    return read
+      .map(({ oplogFrom }) => fromStoredPosition(oplogFrom))
+      .reduce<Position | undefined>((first, one) => (first ? earlierOf(first, one) : one), undefined);
+  } catch (error) {
+    throw castDriverError(error, 'store', `looking for restores of ${deployment}`);
   }
 }
 

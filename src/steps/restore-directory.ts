@@ -1,12 +1,16 @@
-/** Step: bring a snapshot back as a directory that `mongod` starts on. */
+/** Step: bring a snapshot, or a moment behind it, back as a directory that `mongod` starts on. */
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { readManifest, readRuns } from '../blockstore/manifest.ts';
-import { fromTimestamp } from '../mongo/positions.ts';
+import { fromTimestamp, toStoredPosition } from '../mongo/positions.ts';
 import { fillFiles, proveFiles } from '../restore/files.ts';
 import { endProver, proveDbpath } from '../restore/proof.ts';
 import { RestoreRun, storedSummary, summaryOfRestore } from '../restore/record.ts';
+import { replayEntries } from '../restore/replay.ts';
 import { castTargetError, refuseTakenPlace, RestoreTarget } from '../restore/target.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { Progress, RestoreSummary } from '../shared/messages.ts';
+import { formatOptime, type Optime, type Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import { takeLease } from '../stores/leases.ts';
 import type { ManifestRecord } from '../stores/records.ts';
@@ -16,8 +20,10 @@ export interface RestoreParts {
   readonly stores: Stores;
   /** Id of this daemon. */
   readonly daemon: string;
-  /** The path of a mongod that can open files of mongod `version` (`x.y.z`), for the proof. */
-  readonly mongodFor: (version: string) => Promise<string>;
+  /** The path of a mongod that can open files of mongod `version` (`x.y.z`) and, if asked, apply entries to them. */
+  readonly mongodFor: (version: string, appliesEntries: boolean) => Promise<string>;
+  /** Cache of the mongod that applies entries, in GiB. */
+  readonly cacheGiB?: number;
   /** Absolute paths of folders that hold Lifeboat's own data: nothing is restored below them. None when left out. */
   readonly ownFolders?: readonly string[];
 }
@@ -26,6 +32,10 @@ export interface RestoreRequest {
   /** Id of the restore; a rerun with the same id goes on where it stood, or answers what it found. */
   readonly id: string;
   readonly snapshot: string;
+  /** The last entry that is applied to it; none is when it is left out. */
+  readonly until?: Position;
+  /** How many that are. */
+  readonly entries?: number;
   /** Absolute path of the directory: absent, empty, or holding this same restore unfinished. */
   readonly path: string;
 }
@@ -45,11 +55,11 @@ interface Run {
 }
 
 /**
- * Restores `snapshot` into `path`, proves it (hashes, a started mongod, `validate` of every collection) and hands it
- * over; until then mongod refuses to start on it.
+ * Restores `snapshot` into `path`, applies the stored entries up to `until`, proves it (hashes, a started mongod, `validate`
+ * of every collection) and hands it over; until then mongod refuses to start on it.
  * @throws LifeboatError `TargetNotEmpty`, `TargetUnusable`, `UnknownSnapshot`, `BlockDamaged`, `BlockMissing`,
- *   `ManifestDamaged`, `RestoreProofFailed`; `FenceLost`; `TargetFull`, `ProofInterrupted`,
- *   `StoreUnavailable` (retryable)
+ *   `ManifestDamaged`, `RestoreProofFailed`, `ReplayFailed`, `EntriesDamaged`; `FenceLost`; `TargetFull`,
+ *   `ProofInterrupted`, `ReplayInterrupted`, `HeadStrained`, `StoreUnavailable` (retryable)
  */
 export async function restoreDirectory(
   ctx: StepContext,
@@ -83,7 +93,7 @@ export async function clearRestore({ id, path }: Pick<RestoreRequest, 'id' | 'pa
   earlier?.stop.abort(new LifeboatError('FenceLost', `restore ${id} is being taken back`));
   await earlier?.gone;
   const target = new RestoreTarget(path, id);
-  await endProver(target.staging);
+  for (const dbpath of [target.staging, target.replaying, target.replayed]) await endProver(dbpath);
   await target.clear();
 }
 
@@ -97,10 +107,18 @@ function endedBy(stop: AbortSignal, ctx: StepContext): StepContext {
 
 async function restoreAlone(ctx: StepContext, parts: RestoreParts, request: RestoreRequest): Promise<RestoreSummary> {
   const { stores, daemon } = parts;
-  const { id, snapshot, path } = request;
+  const { id, snapshot, until, path } = request;
   ctx.signal.throwIfAborted();
   const { deployment } = await readManifest(stores, snapshot);
-  const asked = { _id: id, deployment, snapshot, destination: `dir:${path}`, daemon };
+  const destination = `dir:${path}`;
+  const asked = {
+    _id: id,
+    deployment,
+    snapshot,
+    ...(until ? { until: toStoredPosition(until) } : {}),
+    destination,
+    daemon,
+  };
   const run = await RestoreRun.begin(stores, asked);
   const finished = run.record.state === 'done' ? summaryOfRestore(run.record) : null;
   if (finished) return finished;
@@ -126,11 +144,12 @@ async function isProven(run: RestoreRun, target: RestoreTarget): Promise<boolean
 async function fillAndProve(
   ctx: StepContext,
   parts: RestoreParts,
-  { snapshot }: RestoreRequest,
+  request: RestoreRequest,
   run: RestoreRun,
   target: RestoreTarget,
 ): Promise<void> {
   const { stores, daemon } = parts;
+  const { snapshot, until } = request;
   const { deployment } = run.record;
   await using lease = await takeLease(stores, { purpose: 'restore', deployment, daemon, snapshot });
   // Read again: only a snapshot that is there after the lease is held by it.
@@ -142,18 +161,61 @@ async function fillAndProve(
     run.report(progress);
   };
   await target.take();
-  await endProver(target.staging);
-  await run.set({ stage: 'files' });
-  const files = { stores, manifest, folder: target.staging, signal, report };
-  const { fetchedBlocks, foundBlocks } = await fillFiles(files);
-  ctx.logger.info({ restore: run.record._id, fetchedBlocks, foundBlocks }, 'files restored');
+  for (const dbpath of [target.staging, target.replaying, target.replayed]) await endProver(dbpath);
+  const stage = await target.stage();
+  if (stage === 'files') {
+    await run.set({ stage: 'files' });
+    const files = { stores, manifest, folder: target.staging, signal, report };
+    const { fetchedBlocks, foundBlocks } = await fillFiles(files);
+    ctx.logger.info({ restore: run.record._id, fetchedBlocks, foundBlocks }, 'files restored');
+    await run.set({ stage: until ? 'replay' : 'proof' });
+    await proveFiles(files);
+    if (until) await target.beginReplay();
+  }
+  if (until && stage !== 'replayed') {
+    await run.set({ stage: 'replay' });
+    await replayOn(target, { ...parts, manifest, until, entries: request.entries ?? 0, signal, report });
+    await target.markReplayed();
+    ctx.logger.info({ restore: run.record._id, until: formatOptime(until.ts) }, 'entries replayed');
+  }
   await run.set({ stage: 'proof' });
-  await proveFiles(files);
-  const binary = await parts.mongodFor(manifest.mongodVersion);
-  await proveDbpath({ binary, dbpath: target.staging, logPath: target.proofLog, signal, report });
+  const dbpath = until ? target.replayed : target.staging;
+  const binary = await parts.mongodFor(manifest.mongodVersion, false);
+  await proveDbpath({ binary, dbpath, logPath: target.proofLog, signal, report });
   signal.throwIfAborted();
-  await run.set({ stage: 'hand-over', summary: await provenSummary(stores, run, manifest) });
+  const bytes = until ? await bytesIn(dbpath) : manifest.logicalBytes;
+  const summary = await provenSummary(stores, run, {
+    optime: until?.ts ?? fromTimestamp(manifest.optime.ts),
+    bytes,
+    entries: request.entries ?? 0,
+  });
+  await run.set({ stage: 'hand-over', summary });
   await target.markProven();
+}
+
+interface ReplayParts extends Pick<RestoreParts, 'stores' | 'mongodFor' | 'cacheGiB'> {
+  readonly manifest: ManifestRecord;
+  readonly until: Position;
+  readonly entries: number;
+  readonly signal: AbortSignal;
+  readonly report: (progress: Progress) => void;
+}
+
+async function replayOn(
+  target: RestoreTarget,
+  { stores, mongodFor, cacheGiB = 0.25, manifest, until, entries, signal, report }: ReplayParts,
+): Promise<void> {
+  const directory = { root: target.work, dbpath: target.replaying, logPath: target.replayLog };
+  const binary = await mongodFor(manifest.mongodVersion, true);
+  const { incarnation } = manifest;
+  await replayEntries({ stores, incarnation, until, entries, directory, binary, cacheGiB, signal, report });
+}
+
+/** How long all files of a dbpath are together, as a snapshot counts them. */
+async function bytesIn(dbpath: string): Promise<number> {
+  const files = (await readdir(dbpath, { withFileTypes: true })).filter((entry) => entry.isFile());
+  const sizes = await Promise.all(files.map(({ name }) => stat(join(dbpath, name))));
+  return sizes.reduce((sum, { size }) => sum + size, 0);
 }
 
 /** Damage anywhere in the manifest is found before anything is written. */
@@ -164,13 +226,13 @@ async function checkManifest(stores: Stores, manifest: ManifestRecord): Promise<
 async function provenSummary(
   stores: Stores,
   run: RestoreRun,
-  manifest: ManifestRecord,
+  { optime, bytes, entries }: { readonly optime: Optime; readonly bytes: number; readonly entries: number },
 ): Promise<ReturnType<typeof storedSummary>> {
   const now = await stores.now();
   return storedSummary({
-    optime: fromTimestamp(manifest.optime.ts),
-    bytes: manifest.logicalBytes,
-    entriesReplayed: 0,
+    optime,
+    bytes,
+    entriesReplayed: entries,
     durationMs: now.getTime() - run.record.startedAt.getTime(),
     verified: true,
   });

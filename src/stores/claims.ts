@@ -91,7 +91,7 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
                 ? { head: null, progress: null }
                 : {}),
           },
-          ...(replacing ? { $unset: { keptFor: 1 } } : {}),
+          ...(replacing ? { $unset: { keptFor: 1, replayStops: 1 } } : {}),
         },
         { returnDocument: 'after' },
       );

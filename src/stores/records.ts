@@ -122,6 +122,11 @@ export interface MemberRecord {
    * one, or two while the next takes the place of the last. Written before entries are removed that only older ones need.
    */
   readonly keptFor?: { readonly windowMs: number; readonly bases: readonly string[] };
+  /**
+   * Positions behind which the next entry of this initial sync brings a collection into the backup that was read from the
+   * source then (src/steps/fetch-incoming.ts): no replay of entries goes beyond one. Absent while there is none.
+   */
+  readonly replayStops?: readonly StoredPosition[];
 }
 
 /** A member of the source, and which copy of the data it held for how long (src/source/copy-identity.ts). */
@@ -350,12 +355,14 @@ export interface RestoreRecord {
   readonly _id: string;
   readonly deployment: string;
   readonly snapshot: string;
+  /** The last entry that is applied to the snapshot; absent when none is. */
+  readonly until?: StoredPosition;
   readonly destination: string;
   readonly daemon: string;
   /** Counts the runs of its step; every write holds it in its filter, so that a superseded run stops. */
   readonly attempt: number;
   readonly state: 'running' | 'done' | 'failed' | 'cancelled';
-  readonly stage: 'files' | 'proof' | 'hand-over' | 'done';
+  readonly stage: 'files' | 'replay' | 'proof' | 'hand-over' | 'done';
   readonly progress: Progress | null;
   readonly problem: StoredProblem | null;
   readonly startedAt: Date;

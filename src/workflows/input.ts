@@ -2,8 +2,10 @@
  * Reading the one JSON object that each workflow takes. It may come from the web UI or a command line, typed by hand:
  * whatever is missing, misspelt or unknown is refused by name.
  */
+import { isLifeboatError } from '../shared/errors.ts';
 import type { RestoreInput } from '../shared/messages.ts';
 import { DEPLOYMENT_NAME } from '../shared/names.ts';
+import { parseRestoreTime } from '../shared/restore-time.ts';
 import { failure, workflowFailure } from './failures.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -67,7 +69,8 @@ export function deploymentField(type: string, fields: Fields): string {
 /** What a restore does, of what `restore` can be asked for today. */
 export interface RestorePlan {
   readonly deployment: string;
-  readonly snapshot: string;
+  /** The id of a snapshot, a time as `parseRestoreTime` reads it, or the newest moment there is. */
+  readonly from: { readonly snapshot: string } | { readonly at: string } | 'latest';
   /** Absolute. */
   readonly path: string;
   readonly daemon?: string;
@@ -89,7 +92,6 @@ export function restorePlanOf(input: unknown): RestorePlan {
   const deployment = deploymentField('restore', fields);
   const chosen = (['snapshot', 'at', 'latest'] as const).filter((name) => fields[name] !== undefined);
   if (chosen.length !== 1) throw badInput('restore needs exactly one of the fields "snapshot", "at" and "latest"');
-  if (chosen[0] !== 'snapshot') throw notBuiltYet(`a restore by "${chosen[0]}" is not built yet; name a snapshot`);
   const { include } = fields;
   if (include !== undefined && !(Array.isArray(include) && include.length === 0))
     throw notBuiltYet('a restore of chosen namespaces ("include") is not built yet');
@@ -99,10 +101,26 @@ export function restorePlanOf(input: unknown): RestorePlan {
   const daemon = optionalText('restore', fields, 'daemon');
   return {
     deployment,
-    snapshot: textField('restore', fields, 'snapshot'),
+    from: restoredFrom(fields),
     path: to.slice('dir:'.length),
     ...(daemon === undefined ? {} : { daemon }),
   };
+}
+
+function restoredFrom(fields: Fields): RestorePlan['from'] {
+  if (fields['snapshot'] !== undefined) return { snapshot: textField('restore', fields, 'snapshot') };
+  if (fields['latest'] !== undefined) {
+    if (flagField('restore', fields, 'latest')) return 'latest';
+    throw badInput('"latest" of restore must be true where there is no "snapshot" and no "at"');
+  }
+  const at = textField('restore', fields, 'at');
+  try {
+    parseRestoreTime(at);
+  } catch (error) {
+    if (!isLifeboatError(error)) throw error;
+    throw workflowFailure(error);
+  }
+  return { at };
 }
 
 /**

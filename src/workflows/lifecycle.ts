@@ -77,6 +77,7 @@ const RESYNC_NEEDED: ReadonlySet<string> = new Set(
       'Diverged',
       'HeadMissing',
       'EntryNotSupported',
+      'ShadowedCollection',
       'IndexBuildFailed',
       'ValidationFailed',
       'IndexFormRefused',

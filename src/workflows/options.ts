@@ -29,6 +29,10 @@ const SOON = '5 seconds';
 
 const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   recordPhase: { startToCloseTimeout: '5 minutes', summary: 'write the phase to the stores' },
+  planRestore: {
+    startToCloseTimeout: '5 minutes',
+    summary: 'find the snapshot and the entries that lead to the moment',
+  },
   seedHead: { startToCloseTimeout: '30 days', summary: 'make the head from its newest snapshot' },
   prepareMember: { startToCloseTimeout: '1 hour', summary: 'check source, stores and mongod; open the head' },
   releaseMember: {
@@ -128,6 +132,7 @@ export function onDaemon(taskQueue: string, patienceMs?: number): DaemonActiviti
     validateHead: proxied('validateHead'),
     majorityOptime: proxied('majorityOptime'),
     takeSnapshot: proxied('takeSnapshot'),
+    planRestore: proxied('planRestore'),
     restoreDirectory: proxied('restoreDirectory'),
     abandonRestore: proxied('abandonRestore'),
     verifySnapshot: proxied('verifySnapshot'),

@@ -1,4 +1,4 @@
-/** Workflow `restore`: a snapshot brought back as a directory that mongod starts on. */
+/** Workflow `restore`: a snapshot, or any moment that entries lead to, brought back as a directory that mongod starts on. */
 import {
   CancellationScope,
   CancelledFailure,
@@ -6,7 +6,7 @@ import {
   setCurrentDetails,
   workflowInfo,
 } from '@temporalio/workflow';
-import type { RestoreWork } from '../activities/types.ts';
+import type { DaemonActivities, RestoreWork } from '../activities/types.ts';
 import type { Problem, RestoreInput, RestoreSummary } from '../shared/messages.ts';
 import { workflowIdOf } from '../shared/names.ts';
 import { formatOptime } from '../shared/optime.ts';
@@ -14,25 +14,32 @@ import { bytes, duration } from '../shared/phrases.ts';
 import { reclaiming } from './claiming.ts';
 import { daemonText, workDetails } from './details.ts';
 import { castFailure, failingWithCode, failureOf } from './failures.ts';
-import { restorePlanOf } from './input.ts';
+import { restorePlanOf, type RestorePlan } from './input.ts';
 import { observing } from './observing.ts';
 import { onDaemon, shared } from './options.ts';
 import { recordingOn } from './recording.ts';
 import { tagDeployment } from './tags.ts';
 
 export async function restore(input: RestoreInput): Promise<RestoreSummary> {
-  const { deployment, snapshot, path, daemon } = restorePlanOf(input);
+  const plan = restorePlanOf(input);
+  const { deployment, path, daemon } = plan;
   tagDeployment(deployment);
-  const work: RestoreWork = { id: restoreId(deployment), deployment, snapshot, path };
-  const what = `Restore \`${work.id}\` of snapshot \`${snapshot}\` into \`${path}\``;
-  setCurrentDetails(`${what}: looking for a daemon.`);
+  const id = restoreId(deployment);
+  setCurrentDetails(`Restore \`${id}\` of ${wantedText(plan)} into \`${path}\`: looking for a daemon.`);
   const place = await failingWithCode(() =>
     shared().claim({ purpose: 'anywhere', ...(daemon === undefined ? {} : { daemon }) }),
   );
   const { taskQueue, daemon: chosen } = place;
   const where = daemonText(chosen, taskQueue);
-  setCurrentDetails(workDetails(`${what}.`, where, null));
   const activities = onDaemon(taskQueue, place.patienceMs);
+  const work: RestoreWork = {
+    id,
+    deployment,
+    path,
+    ...(await failingWithCode(() => planned(plan, chosen, activities))),
+  };
+  const what = `Restore \`${id}\` of ${workText(work)} into \`${path}\``;
+  setCurrentDetails(workDetails(`${what}.`, where, null));
   let asked = true;
   const restoring = async (): Promise<RestoreSummary> => {
     // Its files are on that daemon's disk: the restore waits for it, unless it was retired.
@@ -57,6 +64,33 @@ export async function restore(input: RestoreInput): Promise<RestoreSummary> {
     await CancellationScope.nonCancellable(() => abandon(taskQueue, work, isCancelled ? undefined : error));
     throw isCancelled ? new CancelledFailure('the restore was cancelled') : castFailure(error);
   }
+}
+
+/** From which snapshot it is restored, and up to which entry: found out once, so that every run does the same. */
+async function planned(
+  { deployment, from }: RestorePlan,
+  daemon: string,
+  activities: DaemonActivities,
+): Promise<Pick<RestoreWork, 'snapshot' | 'until' | 'entries'>> {
+  if (from !== 'latest' && 'snapshot' in from) return from;
+  const time = from === 'latest' ? {} : from;
+  let asked = true;
+  const { snapshot, until, entries } = await reclaiming(async () => {
+    if (!asked) await shared().claim({ purpose: 'anywhere', daemon });
+    asked = false;
+    return activities.planRestore({ deployment, ...time });
+  });
+  return { snapshot, ...(until ? { until, entries } : {}) };
+}
+
+function wantedText({ from }: RestorePlan): string {
+  if (from === 'latest') return 'the newest moment';
+  return 'at' in from ? `\`${from.at}\`` : `snapshot \`${from.snapshot}\``;
+}
+
+function workText({ snapshot, until, entries = 0 }: RestoreWork): string {
+  const base = `snapshot \`${snapshot}\``;
+  return until ? `${base} and ${entries} entries up to ${formatOptime(until.ts)}` : base;
 }
 
 /** What the command line chose as the id when it started the workflow; else the workflow's own. */

@@ -7,6 +7,7 @@ export function lineOf(result: RunResult): string {
     seed,
     version,
     findings,
+    refusal,
     tallies,
     entries,
     comparisons,
@@ -23,9 +24,10 @@ export function lineOf(result: RunResult): string {
   const refused = all.flatMap((tally) => [...tally.refused.values()]).reduce((sum, count) => sum + count, 0);
   const { cut, twins, kills } = disturbed;
   return [
-    `${findings.length === 0 ? 'equal  ' : 'UNEQUAL'} seed ${seed}, mongod ${version}: ${done} operations done, ${refused} refused`,
+    `${findings.length > 0 ? 'UNEQUAL' : refusal === null ? 'equal  ' : 'refused'} seed ${seed}, mongod ${version}: ${done} operations done, ${refused} refused`,
     `${entries} entries, ${comparisons} comparisons of ${compared} collections (${leftOut} left out), ${restores} restores (${verified} compared)`,
     `${cut} steps cut, ${twins} twins, ${kills} kills, ${restarts} restarts, ${(ms / 1000).toFixed(1)} s`,
+    ...(refusal === null ? [] : [refusal]),
   ].join('; ');
 }
 
@@ -64,9 +66,10 @@ export function summaryOf(results: readonly RunResult[]): string {
   const unequal = results
     .filter(({ findings }) => findings.length > 0)
     .map(({ seed, version }) => `${seed} (${version})`);
+  const refused = results.filter(({ refusal }) => refusal !== null).length;
   const sum = (of: (result: RunResult) => number): number => results.reduce((total, one) => total + of(one), 0);
   return [
-    `${results.length} runs of ${new Set(results.map(({ seed }) => seed)).size} seeds, ${unequal.length} unequal${unequal.length > 0 ? `: ${unequal.join(', ')}` : ''}`,
+    `${results.length} runs of ${new Set(results.map(({ seed }) => seed)).size} seeds, ${unequal.length} unequal${unequal.length > 0 ? `: ${unequal.join(', ')}` : ''}${refused > 0 ? `, ${refused} refused` : ''}`,
     `${sum(({ comparisons }) => comparisons)} comparisons, ${sum(({ restores }) => restores)} restores, ${sum(({ entries }) => entries)} entries`,
     `operations done, and refused: ${[...kinds].map(([kind, { done, refused }]) => `${kind} ${done}/${refused}`).join(', ')}`,
   ].join('\n');

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { BSON, type Collection, type MongoClient, type Timestamp } from 'mongodb';
 import { fromTimestamp, toTimestamp } from '../../src/mongo/positions.ts';
+import { isLifeboatError } from '../../src/shared/errors.ts';
 import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
 import type { SnapshotSummary } from '../../src/shared/messages.ts';
 import { compareOptimes, type Position } from '../../src/shared/optime.ts';
@@ -28,6 +29,8 @@ export interface RunResult extends Counts {
   readonly version: string;
   /** What differs, or stopped the backup; nothing when all is well. */
   readonly findings: readonly string[];
+  /** Why the backup stopped at what a race of the server's has left behind; null when it did not. */
+  readonly refusal: string | null;
   /** It did not come to an end: something of it may still go on, on the servers that it had. */
   readonly hung: boolean;
   readonly tallies: Tallies;
@@ -81,12 +84,13 @@ export async function runWorkload(
     .db('local')
     .collection('oplog.rs')
     .countDocuments({ ts: { $gt: toTimestamp(from.ts) } });
-  const { tallies, counts, disturbed, hung } = run;
+  const { tallies, counts, disturbed, hung, refusal } = run;
   const ms = Math.round(performance.now() - beganAt);
   return {
     seed: workload.seed,
     version: bed.version,
     findings,
+    refusal,
     hung,
     tallies,
     from,
@@ -134,6 +138,7 @@ class Run {
   readonly tallies: Tallies = new Map();
   disturbed: Disturbed = { cut: 0, twins: 0, kills: 0 };
   hung = false;
+  refusal: string | null = null;
   readonly #counts = { comparisons: 0, compared: 0, leftOut: 0, restores: 0, verified: 0, restarts: 0 };
   readonly #bed: Bed;
   readonly #workload: Workload;
@@ -170,7 +175,8 @@ class Run {
       await this.#inTime(this.#backUp(target, path), signal);
     } catch (error) {
       signal.throwIfAborted();
-      this.#findings.push(textOf(error), ...(await whatDiffers(path)));
+      if (isLifeboatError(error, 'ShadowedCollection')) this.refusal = error.message;
+      else this.#findings.push(textOf(error), ...(await whatDiffers(path)));
     } finally {
       if (path) this.disturbed = path.disturbed;
       await path?.[Symbol.asyncDispose]().catch((error: unknown) => this.#findings.push(textOf(error)));

@@ -1,8 +1,10 @@
-/** `lifeboat restore`: a snapshot brought back. */
+/** `lifeboat restore`: a snapshot, or any moment that entries lead to, brought back. */
 import { hostname } from 'node:os';
 import { isAbsolute, resolve } from 'node:path';
 import { LifeboatError } from '../../shared/errors.ts';
 import type { RestoreInput, RestoreSummary, SnapshotVerification } from '../../shared/messages.ts';
+import { parseRestoreTime } from '../../shared/restore-time.ts';
+import { readStatus } from '../../status/backup-status.ts';
 import { TASK_QUEUE, workflowIdOf } from '../../shared/names.ts';
 import type { Stores } from '../../stores/connect.ts';
 import { DAEMON_LOST_MS, findDaemon } from '../../stores/daemons.ts';
@@ -29,18 +31,16 @@ export interface RestoreFlags extends WaitFlags {
 }
 
 export async function restore(context: CliContext, name: string, flags: RestoreFlags): Promise<Outcome> {
-  const snapshot = chosenSnapshot(flags);
+  const from = chosenMoment(flags);
   const path = directoryOf(flags.to);
-  const { deployment, verification } = await existingSnapshot(context, snapshot);
-  if (deployment !== name) {
-    throw new LifeboatError('UnknownSnapshot', `${snapshot} is a snapshot of ${deployment}, not of ${name}`);
-  }
+  const verification = 'snapshot' in from ? await verificationOf(context, name, from.snapshot) : undefined;
+  if (!verification) await withStores(context, (stores) => readStatus(stores, name));
   const daemon = isAbsolute(path)
     ? await knownDaemon(context, flags.daemon)
     : await daemonHere(context, path, flags.daemon);
   const input: RestoreInput = {
     deployment: name,
-    snapshot,
+    ...from,
     to: `dir:${resolve(context.cwd, path)}`,
     ...(daemon === undefined ? {} : { daemon }),
   };
@@ -69,15 +69,20 @@ export async function restore(context: CliContext, name: string, flags: RestoreF
   });
 }
 
-/** @throws LifeboatError `BadUsage`, `NotBuiltYet` */
-function chosenSnapshot(flags: RestoreFlags): string {
+/** @throws LifeboatError `UnknownSnapshot` */
+async function verificationOf(context: CliContext, name: string, snapshot: string): Promise<SnapshotVerification> {
+  const { deployment, verification } = await existingSnapshot(context, snapshot);
+  if (deployment === name) return verification;
+  throw new LifeboatError('UnknownSnapshot', `${snapshot} is a snapshot of ${deployment}, not of ${name}`);
+}
+
+/** @throws LifeboatError `BadUsage`, `BadTime`, `NotBuiltYet` */
+function chosenMoment(flags: RestoreFlags): Pick<RestoreInput, 'at' | 'latest'> | { readonly snapshot: string } {
   const chosen = [flags.snapshot, flags.at, flags.latest].filter((value) => value !== undefined);
   if (chosen.length !== 1) {
     throw new LifeboatError('BadUsage', 'restore needs exactly one of --snapshot ID, --at TIME and --latest');
   }
   const refused = [
-    [flags.at, '--at'],
-    [flags.latest, '--latest'],
     [flags.include, '--include'],
     [flags.dryRun, '--dry-run'],
     [flags.hosts, '--hosts'],
@@ -86,7 +91,10 @@ function chosenSnapshot(flags: RestoreFlags): string {
   for (const [value, flag] of refused) {
     if (value !== undefined) throw new LifeboatError('NotBuiltYet', `restore ${flag} is not built yet`);
   }
-  return flags.snapshot ?? '';
+  if (flags.snapshot !== undefined) return { snapshot: flags.snapshot };
+  if (flags.at === undefined) return { latest: true };
+  parseRestoreTime(flags.at);
+  return { at: flags.at };
 }
 
 /** @throws LifeboatError `BadUsage`, `NotBuiltYet` */
@@ -141,16 +149,19 @@ async function runningDaemons(stores: Stores): Promise<readonly { readonly _id: 
     .toArray();
 }
 
-function restoredText(summary: RestoreSummary, { state, different }: SnapshotVerification): string {
+function restoredText(summary: RestoreSummary, verification: SnapshotVerification | undefined): string {
   return fields([
     ['restore', summary.id],
     ['destination', summary.destination],
     ['optime', optime(summary.optime)],
     ['size', bytes(summary.bytes)],
+    ['replayed', summary.entriesReplayed > 0 ? `${summary.entriesReplayed} oplog entries` : null],
     ['verified', summary.verified ? 'yes: hashes, a started mongod, validate of every collection' : 'NO'],
     [
       'NOT EQUAL',
-      state === 'different' ? `the snapshot was found to differ from the source: ${different.join(', ')}` : null,
+      verification?.state === 'different'
+        ? `the snapshot was found to differ from the source: ${verification.different.join(', ')}`
+        : null,
     ],
     ['took', duration(summary.durationMs)],
   ]);

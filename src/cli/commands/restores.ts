@@ -17,6 +17,8 @@ interface RestoreView {
   readonly id: string;
   readonly deployment: string;
   readonly snapshot: string;
+  /** The last entry that is applied to it; null when none is. */
+  readonly until: Optime | null;
   readonly destination: string;
   readonly daemon: string;
   readonly state: RestoreRecord['state'];
@@ -92,6 +94,7 @@ function viewOf(record: RestoreRecord): RestoreView {
     id,
     deployment,
     snapshot,
+    until: record.until ? fromTimestamp(record.until.ts) : null,
     destination,
     daemon,
     state,
@@ -126,6 +129,7 @@ function restoreText(view: RestoreView): string {
     ['restore', view.id],
     ['deployment', view.deployment],
     ['snapshot', view.snapshot],
+    ['moment', view.until && optime(view.until)],
     ['destination', view.destination],
     ['daemon', view.daemon],
     ['state', view.state === 'running' ? `running (${view.stage})` : view.state],
@@ -136,6 +140,7 @@ function restoreText(view: RestoreView): string {
     ['ended', view.endedAt && time(view.endedAt)],
     ['optime', view.optime && optime(view.optime)],
     ['size', view.bytes === null ? null : bytes(view.bytes)],
+    ['replayed', view.entriesReplayed ? `${view.entriesReplayed} oplog entries` : null],
     ['took', view.durationMs === null ? null : duration(view.durationMs)],
     ['verified', view.verified === null ? null : view.verified ? 'yes' : 'NO'],
   ]);

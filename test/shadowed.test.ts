@@ -1,0 +1,87 @@
+/**
+ * A collection beside the buckets of a time series of its name, which a race of the server's can leave behind: whatever
+ * names the one is done to the other, so a backup stops there.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Db } from 'mongodb';
+import { findBinary } from '../src/embedded/binaries.ts';
+import { isLifeboatError } from '../src/shared/errors.ts';
+import { DataPath } from './support/data-path.ts';
+import { mongodOf } from './support/mongods.ts';
+import { startReplicaSet } from './support/replica-set.ts';
+
+const refused = (error: unknown): boolean =>
+  isLifeboatError(error, 'ShadowedCollection') &&
+  error.message.includes('shop.d is a collection, and shop.system.buckets.d');
+
+/** As the loser of the race leaves them. */
+async function makeBuckets(db: Db, name: string): Promise<void> {
+  const timeseries = { timeField: 'at', metaField: 'meta' };
+  await db.command({ create: `system.buckets.${name}`, timeseries, clusteredIndex: true });
+}
+
+for (const version of [null, '5.0', '6.0.27'] as const) {
+  const found = version === null ? { path: await findBinary('mongod') } : await mongodOf(version);
+  const skip = 'missing' in found && found.missing;
+  const what = `mongod ${version ?? 'of most tests'}`;
+  const both = async (inRoutine: boolean, order: 'collection first' | 'buckets first'): Promise<void> => {
+    assert.ok('path' in found);
+    await using source = await startReplicaSet({ binary: found.path });
+    const shop = source.client.db('shop');
+    await shop.collection('orders').insertOne({ n: 1 });
+    const make = async (): Promise<void> => {
+      if (order === 'collection first') {
+        await shop.createCollection('d');
+        await makeBuckets(shop, 'd');
+      } else {
+        await makeBuckets(shop, 'd');
+        await shop.collection('other').insertOne({ n: 1 });
+        await shop.collection('other').rename('d');
+      }
+    };
+    if (!inRoutine) await make();
+    await using path = await DataPath.open({ source: source.uri, mongod: found.path });
+    if (!inRoutine) {
+      await assert.rejects(path.initialSync(), refused);
+      return;
+    }
+    await path.initialSync();
+    await make();
+    const newest = await path.newest();
+    await assert.rejects(path.applyUntil(newest), refused);
+    // However often it is tried.
+    await assert.rejects(path.applyUntil(newest), refused);
+  };
+
+  test(`a collection beside a time series of its name stops a backup: ${what}`, { skip }, () =>
+    both(true, 'collection first'),
+  );
+  test(`a collection that is renamed beside a time series of its name stops a backup: ${what}`, { skip }, () =>
+    both(true, 'buckets first'),
+  );
+  test(`a source that has both is refused at the end of its initial sync: ${what}`, { skip }, () =>
+    both(false, 'collection first'),
+  );
+
+  test(`a collection whose name a time series has after it is gone stops nothing: ${what}`, { skip }, async () => {
+    assert.ok('path' in found);
+    await using source = await startReplicaSet({ binary: found.path });
+    const shop = source.client.db('shop');
+    await using path = await DataPath.open({ source: source.uri, mongod: found.path });
+    const one = async (): Promise<void> => {
+      await shop.collection('d').insertOne({ n: 1 });
+      await shop.collection('d').createIndex({ n: 1 });
+      await shop.collection('d').drop();
+      await shop.createCollection('d', { timeseries: { timeField: 'at' } });
+      await shop.collection('d').insertOne({ at: new Date(), n: 1 });
+    };
+    // During the initial sync the entries meet what is there in the end.
+    await path.initialSync((moment) => (moment === 'planned' ? one() : Promise.resolve()));
+    await path.validate();
+    await shop.collection('d').drop();
+    await one();
+    const { differences, notCompared } = await path.prove();
+    assert.deepEqual([differences, notCompared], [[], []]);
+  });
+}
