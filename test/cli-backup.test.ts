@@ -11,6 +11,7 @@ import type {
   PurgePlan,
   PurgeResult,
   RestorableRange,
+  RestorePreview,
   RestoreSummary,
   SnapshotSummary,
   VerifyResult,
@@ -18,6 +19,7 @@ import type {
 import { compareOptimes, formatOptime, type Optime } from '../src/shared/optime.ts';
 import type { DaemonStatus } from '../src/status/daemons.ts';
 import { cliFolder, type CliFolder, type CliOptions, type Document } from './support/cli.ts';
+import { recordHistory } from './support/histories.ts';
 import { startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
 import { freePort, until } from './support/replica-set.ts';
 import { withMongod } from './support/with-mongod.ts';
@@ -207,8 +209,34 @@ describe('a backup in routine operation', () => {
     });
     const shown = await done<Record<string, unknown>>(`restores show ${summary.id}`);
     assert.deepEqual([shown['until'], shown['entriesReplayed']], [wanted, summary.entriesReplayed]);
+    const workflowId = `restore/shop/${summary.id}`;
+    await recordHistory(lifeboat.temporalAddress, workflowId, 'restoreToMoment');
     const latest = await done<RestoreSummary>('restore shop --latest --to dir:latest --wait --timeout 2m');
     assert.ok(compareOptimes(latest.optime, last) >= 0);
+
+    const shownFirst = await done<RestorePreview>(`restore shop --at ${formatOptime(wanted)} --to dir:dry --dry-run`);
+    const { estimatedMs, freeBytes, neededBytes, blocks, ...told } = shownFirst;
+    assert.deepEqual(
+      { ...told, bytes: null, entryBytes: null, mongodVersion: null, featureCompatibilityVersion: null },
+      {
+        deployment: 'shop',
+        snapshot: shown['snapshot'],
+        optime: wanted,
+        destination: `dir:${join(folder.path, 'dry')}`,
+        daemon: 'test-daemon',
+        bytes: null,
+        entriesToReplay: summary.entriesReplayed,
+        entryBytes: null,
+        mongodVersion: null,
+        featureCompatibilityVersion: null,
+        problems: [],
+      },
+    );
+    assert.ok(blocks > 0 && estimatedMs !== null && estimatedMs > 0 && neededBytes > told.bytes + told.entryBytes);
+    assert.ok(freeBytes !== null && freeBytes > neededBytes);
+    await assert.rejects(access(join(folder.path, 'dry')));
+    const { problems } = await fails('restore shop --latest --to dir:latest --dry-run', 'TargetNotEmpty');
+    assert.equal((problems as unknown[]).length, 1);
 
     const early = `restore shop --at 2020-01-01T00:00:00Z --to dir:early --wait --timeout 2m`;
     const { error } = await fails(early, 'TimeNotRestorable');

@@ -49,7 +49,6 @@ const refused: readonly (readonly [words: string, kind: ErrorName, message: RegE
   ['restore shop --snapshot a --to archive:-', 'NotBuiltYet', /archive:/],
   ['restore shop --snapshot a --to deployment:b', 'NotBuiltYet', /deployment:/],
   ['restore shop --snapshot a --to dir:/x --include a.b', 'NotBuiltYet', /--include/],
-  ['restore shop --snapshot a --to dir:/x --dry-run', 'NotBuiltYet', /--dry-run/],
   ['restore shop --snapshot a --to dir:/x --member s', 'NotBuiltYet', /--member/],
   ['explain OplogGapp', 'BadUsage', /did you mean OplogGap\b/],
   ['explain LB2088', 'BadUsage', /did you mean LB2/],

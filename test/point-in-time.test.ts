@@ -6,15 +6,27 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { Binary, type MongoClient } from 'mongodb';
+import { Binary, Timestamp, type MongoClient } from 'mongodb';
 import { findBinary } from '../src/embedded/binaries.ts';
-import { beginOfChain } from '../src/oplogstore/batches.ts';
+import { Applier } from '../src/head/apply.ts';
+import { startHeadMongod } from '../src/head/mongod.ts';
+import { OpenHead } from '../src/head/open-head.ts';
+import { readState } from '../src/head/state.ts';
+import { beginOfChain, endOfChain, readEntries } from '../src/oplogstore/batches.ts';
 import { restorableRanges } from '../src/oplogstore/restorable.ts';
+import { fromTimestamp } from '../src/mongo/positions.ts';
 import { proveEqual } from '../src/proof/equality.ts';
 import { readRestorable, restorePoint } from '../src/restore/point.ts';
-import { isLifeboatError } from '../src/shared/errors.ts';
+import { isLifeboatError, LifeboatError } from '../src/shared/errors.ts';
 import type { RestorePoint, RestoreSummary, SnapshotSummary } from '../src/shared/messages.ts';
-import { compareOptimes, formatOptime, maxOptime, minOptime, type Optime } from '../src/shared/optime.ts';
+import {
+  compareOptimes,
+  formatOptime,
+  maxOptime,
+  minOptime,
+  type Optime,
+  type Position,
+} from '../src/shared/optime.ts';
 import { restoreDirectory } from '../src/steps/restore-directory.ts';
 import { removeUnneeded } from '../src/steps/apply-entries.ts';
 import { takeLease } from '../src/stores/leases.ts';
@@ -23,6 +35,7 @@ import { DataPath, type DataPathOptions } from './support/data-path.ts';
 import { testFolder } from './support/folders.ts';
 import { HandTransaction } from './support/hand-transaction.ts';
 import { mongodOf, OTHER_VERSIONS } from './support/mongods.ts';
+import { replayNatively } from './support/native-replay.ts';
 import { Random, testSeed } from './support/random.ts';
 import { startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
 import { stepContext } from './support/snapshots.ts';
@@ -118,6 +131,40 @@ for (const version of [null, ...OTHER_VERSIONS]) {
   );
 }
 
+for (const version of [null, '5.0', '6.0.27'] as const) {
+  const found = version === null ? { path: await findBinary('mongod') } : await mongodOf(version);
+  const skip = 'missing' in found && found.missing;
+  const what = `mongod ${version ?? 'of most tests'}`;
+  test(`the server's own replay of the same entries comes to the same: ${what}`, { skip }, async (t) => {
+    assert.ok('path' in found);
+    const { path: binary } = found;
+    const random = seeded(t);
+    await using folder = await testFolder();
+    await using source = await startReplicaSet({ binary, name: 'source' });
+    await fillBase(source.client, source.members[0]?.address ?? { port: 0 }, random);
+    await using path = await DataPath.open({ source: source.uri, mongod: binary });
+    await path.initialSync();
+    const snapshot = await path.snapshot();
+    const writers = await startWriters(source.uri, { random, base: SMALL_BASE });
+    await writers.takeSteps(300);
+    await writers.stop();
+    const end = await path.newest();
+    await path.applyUntil(end);
+    const restoring = { path, binary, folder: folder.path };
+    const point = await restorePoint(path.stores, 'shop', { optime: end.ts }, NEVER);
+    const { directory } = await restoreTo(restoring, point);
+    await assertEqualAt(source.client, end.ts, directory, binary);
+
+    const asItIs = { ...point, until: null };
+    const { directory: native } = await restoreTo(restoring, asItIs, 'native');
+    const [from] = (await readRestorable(path.stores, 'shop')).snapshots.map(({ position }) => position);
+    assert.ok(from && compareOptimes(from.ts, snapshot.optime) === 0);
+    const { incarnation } = path.fence;
+    await replayNatively({ stores: path.stores, incarnation, dbpath: native, from, until: end, binary });
+    await assertEqualAt(source.client, end.ts, native, binary);
+  });
+}
+
 /** Two sets, one with the stores, and a snapshot with `entries` entries behind it. */
 async function withEntries(
   entries: number,
@@ -174,6 +221,63 @@ for (const dieAt of ['proof: hashes', 'replay', 'proof: validate']) {
       await assertEqualAt(source.client, wanted.ts, directory, restoring.binary);
     });
   });
+}
+
+test('a restore that is cut short at its last entry, and again while that builds an index, goes on', async () => {
+  await withEntries(30_000, async ({ source, path, restoring, snapshot }) => {
+    await source.client.db('shop').collection('orders').createIndex({ n: 1 });
+    await path.applyUntil(await path.newest());
+    const oplog = source.client.db('local').collection<{ ts: Timestamp }>('oplog.rs');
+    const built = await oplog.findOne({ op: 'c', 'o.commitIndexBuild': 'orders' });
+    assert.ok(built);
+    const wanted = { ts: fromTimestamp(built.ts) };
+    const { until: end, entries } = await restorePoint(path.stores, 'shop', { optime: wanted.ts }, NEVER);
+    assert.ok(end);
+    const directory = join(restoring.folder, 'index');
+    const request = { id: 'index', snapshot: snapshot.id, until: end, entries, path: directory };
+    const parts = { stores: path.stores, daemon: 'here', mongodFor: () => Promise.resolve(restoring.binary) };
+    const stop = new AbortController();
+    const stopped = stepContext(stop.signal, ({ stage }) => stage === 'replay' && stop.abort());
+    await assert.rejects(restoreDirectory(stopped, parts, request));
+    // The first leaves the head inconsistent until the entry, the second at the entry, with the index still to build.
+    for (const isAtEnd of [false, true]) {
+      await replayWithoutBuilding(path, { directory, binary: restoring.binary, end }, isAtEnd);
+    }
+    await restoreDirectory(stepContext(), parts, request);
+    await assertEqualAt(source.client, wanted.ts, directory, restoring.binary);
+  });
+});
+
+/** Applies what is stored up to `end` to the files of a restore that was stopped, and ends when an index is to be built. */
+async function replayWithoutBuilding(
+  { stores, fence }: DataPath,
+  { directory, binary, end }: { readonly directory: string; readonly binary: string; readonly end: Position },
+  isAtEnd: boolean,
+): Promise<void> {
+  const dbpath = join(directory, '.lifeboat-replaying');
+  const root = join(directory, '.lifeboat-work');
+  const files = { root, dbpath, logPath: join(root, 'log') };
+  const mongod = await startHeadMongod({ directory: files, binary, cacheGiB: 0.25, socketKey: dbpath });
+  try {
+    const record = await readState(mongod.socket);
+    assert.ok(record);
+    const head = await OpenHead.read(mongod.socket, record);
+    const applier = new Applier(head, root);
+    const applying = async (): Promise<void> => {
+      for await (const { bytes } of readEntries(stores, fence.incarnation, applier.readFrom, NEVER)) {
+        await applier.run(bytes, end, AbortSignal.abort());
+      }
+    };
+    await assert.rejects(applying(), { name: 'AbortError' });
+    const { position } = head.record;
+    assert.deepEqual(position?.inconsistentUntil, end);
+    assert.equal(compareOptimes(position.appliedThrough.ts, end.ts) === 0, isAtEnd);
+    applier.close();
+  } finally {
+    // Cleanly: a kill might lose what was written last.
+    mongod.socket.close();
+    await mongod.running.stop();
+  }
 }
 
 test('a transaction is in what is restored to its commit, and not in what is restored to the moment before', async () => {
@@ -292,7 +396,73 @@ test('what was read from the source when it was renamed into the backup is a gap
   );
 });
 
-test('entries that a restore under way may still read are kept, and go when it has ended', async () => {
+test('from a snapshot that the next one was found to differ after, nothing leads on', async () => {
+  await withEntries(10, async ({ source, path, snapshot }) => {
+    const second = await path.snapshot();
+    const differs = { $set: { 'verification.state': 'different' as const } };
+    await path.stores.manifests.updateOne({ _id: second.id }, differs);
+    await source.client.db('shop').collection('orders').insertOne({ n: 1 });
+    await path.applyUntil(await path.newest());
+    const { snapshots, chains } = await readRestorable(path.stores, 'shop');
+    assert.deepEqual(restorableRanges(snapshots, chains), [{ from: snapshot.optime, to: snapshot.optime }]);
+    await assert.rejects(restorePoint(path.stores, 'shop', { optime: second.optime }, NEVER), (error) =>
+      isLifeboatError(error, 'TimeNotRestorable'),
+    );
+    await path.stores.manifests.updateOne({ _id: snapshot.id }, differs);
+    await assert.rejects(restorePoint(path.stores, 'shop', undefined, NEVER), /every snapshot of shop/);
+  });
+});
+
+test('what is stored behind an entry that the head cannot get over is not restorable', async () => {
+  await withEntries(10, async ({ source, path }) => {
+    const second = await path.snapshot();
+    const shop = source.client.db('shop');
+    await shop.collection('orders').insertOne({ n: 1 });
+    const before = await path.newest();
+    const o = { _id: 'zero', at: new Timestamp({ t: 0, i: 0 }) };
+    await source.client.db('admin').command({ applyOps: [{ op: 'i', ns: 'shop.orders', o }] });
+    await shop.collection('orders').insertOne({ n: 2 });
+    await assert.rejects(path.applyUntil(await path.newest()), (error) => isLifeboatError(error, 'EntryNotSupported'));
+    const newest = await path.newest();
+    await until(async () => {
+      const end = await endOfChain(path.stores, path.fence.incarnation);
+      return end !== null && compareOptimes(end.ts, newest.ts) >= 0;
+    }, 'what comes behind it is stored');
+    const { snapshots, chains } = await readRestorable(path.stores, 'shop');
+    const to = restorableRanges(snapshots, chains).at(-1)?.to;
+    // The head stands at an entry before it, what it has gathered by then is not applied.
+    assert.ok(to && compareOptimes(second.optime, to) <= 0 && compareOptimes(to, before.ts) <= 0);
+    const { snapshot, until: end } = await restorePoint(path.stores, 'shop', undefined, NEVER);
+    assert.deepEqual([snapshot, end?.ts ?? second.optime], [second.id, to]);
+  });
+});
+
+test('entries that a restore needs which waits for its next try are kept', async () => {
+  await withEntries(10, async ({ path, restoring, snapshot }) => {
+    const { stores, fence } = path;
+    await path.validate();
+    const { until: end, entries } = await restorePoint(stores, 'shop', undefined, NEVER);
+    assert.ok(end);
+    const directory = join(restoring.folder, 'waits');
+    const request = { id: 'waits', snapshot: snapshot.id, until: end, entries, path: directory };
+    const full = { stores, daemon: 'here', mongodFor: () => Promise.reject(new LifeboatError('TargetFull', 'a try')) };
+    await assert.rejects(restoreDirectory(stepContext(), full, request));
+    assert.equal(await stores.leases.countDocuments(), 0);
+    const position = path.head.state().position;
+    assert.ok(position);
+    await removeUnneeded({ stores, fence, windowMs: 0 }, position);
+    const parts = { stores, daemon: 'here', mongodFor: () => Promise.resolve(restoring.binary) };
+    const { entriesReplayed } = await restoreDirectory(stepContext(), parts, request);
+    assert.equal(entriesReplayed, entries);
+    await removeUnneeded({ stores, fence, windowMs: 0 }, position);
+    const late = { ...request, id: 'late', path: `${directory}-2` };
+    await assert.rejects(restoreDirectory(stepContext(), parts, late), (error) =>
+      isLifeboatError(error, 'TimeNotRestorable'),
+    );
+  });
+});
+
+test('entries that a restore under way may still read are kept, and go when it has ended, or its lease has expired', async () => {
   await withEntries(10, async ({ path, snapshot }) => {
     const { stores, fence } = path;
     await path.validate();
@@ -309,10 +479,12 @@ test('entries that a restore under way may still read are kept, and go when it h
     const { oplogFrom } = (await readRestorable(stores, 'shop')).snapshots[0] ?? {};
     const begin = await beginOfChain(stores, fence.incarnation);
     assert.ok(oplogFrom && begin && compareOptimes(begin.ts, oplogFrom.ts) <= 0);
-    await lease.end();
+    // Of a worker that is gone for good nobody may ever write that it is.
+    await stores.leases.updateOne({ _id: lease.number }, { $set: { expiresAt: new Date(0) } });
     await removeUnneeded(needed, position);
     const left = await beginOfChain(stores, fence.incarnation);
     assert.ok(left && compareOptimes(left.ts, begin.ts) > 0);
+    await lease.end();
   });
 });
 

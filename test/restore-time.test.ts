@@ -7,6 +7,7 @@ import {
   type ReplayBase,
   type ReplayChain,
 } from '../src/oplogstore/restorable.ts';
+import { estimatedMs } from '../src/restore/preview.ts';
 import { isLifeboatError } from '../src/shared/errors.ts';
 import type { Optime, Position } from '../src/shared/optime.ts';
 import { formatRestoreTime, lastOptimeOf, parseRestoreTime } from '../src/shared/restore-time.ts';
@@ -66,6 +67,17 @@ test('what is no time, or could be several, is refused', () => {
     );
   }
   assert.throws(() => parseRestoreTime('2026-01-31T12:00:00'), /time zone/);
+});
+
+test('how long a restore takes is told by what others took, for each byte and each entry', () => {
+  const plain = { bytes: 1_000, entriesReplayed: 0, durationMs: 100 };
+  const replayed = { bytes: 1_000, entriesReplayed: 50, durationMs: 200 };
+  assert.equal(estimatedMs([], { bytes: 1, entries: 0 }), null);
+  assert.equal(estimatedMs([plain], { bytes: 5_000, entries: 0 }), 500);
+  assert.equal(estimatedMs([plain], { bytes: 5_000, entries: 10 }), null);
+  assert.equal(estimatedMs([plain, replayed], { bytes: 5_000, entries: 10 }), 520);
+  // Of restores that all had entries, what they took in all for each byte is at least as much.
+  assert.equal(estimatedMs([replayed], { bytes: 5_000, entries: 0 }), 1_000);
 });
 
 const at = (t: number, i = 1): Position => ({ ts: { t, i }, term: 1 });

@@ -49,8 +49,10 @@ test('a restore of one snapshot, of a moment, and of the newest one into a direc
     from: { snapshot: 's1' },
     path: '/restore/shop',
     daemon: 'd1',
+    dryRun: false,
   });
   const base = { deployment: 'shop', to: 'dir:/restore' };
+  assert.equal(restorePlanOf({ ...base, latest: true, dryRun: true }).dryRun, true);
   for (const at of ['1,1', '2026-01-31T12:00:00Z']) assert.deepEqual(restorePlanOf({ ...base, at }).from, { at });
   assert.equal(restorePlanOf({ ...base, latest: true }).from, 'latest');
 });

@@ -43,6 +43,7 @@ test('there is a history of every workflow and of every way a backup goes', () =
     'holdSnapshot',
     'releaseSnapshot',
     'restore',
+    'restoreToMoment',
     'snapshot',
     'verifySnapshot',
   ]);

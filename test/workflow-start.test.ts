@@ -84,7 +84,8 @@ test('a snapshot, restore or verification of what is not there fails with its ow
   const to = `dir:${join(lifeboat.folder, 'restored')}`;
   await failsWith('UnknownSnapshot', run('restore', { deployment: 'shop', snapshot: 'none', to }));
   await failsWith('DaemonUnknown', run('restore', { deployment: 'shop', snapshot: 'none', to, daemon: 'nobody' }));
-  await failsWith('NotBuiltYet', run('restore', { deployment: 'shop', latest: true, to }));
+  await failsWith('UnknownSnapshot', run('restore', { deployment: 'shop', latest: true, to }));
+  await failsWith('NotBuiltYet', run('restore', { deployment: 'shop', latest: true, to: 'archive:/x' }));
 });
 
 test('a backup of an unknown deployment, a wrong password, a store on the source or a standalone fails at once', async () => {

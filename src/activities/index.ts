@@ -17,6 +17,7 @@ import { finishSync } from '../steps/finish-sync.ts';
 import { groom, planGroom } from '../steps/groom.ts';
 import { beginPurge, planPurge, purgeRecords, purgeSnapshots, refusePurging } from '../steps/purge.ts';
 import { restorePoint } from '../restore/point.ts';
+import { previewRestore } from '../restore/preview.ts';
 import { parseRestoreTime } from '../shared/restore-time.ts';
 import { restoreDirectory } from '../steps/restore-directory.ts';
 import { seedHead } from '../steps/seed-head.ts';
@@ -123,6 +124,9 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
       });
   };
 
+  const mongodFor = (version: string, appliesEntries: boolean): Promise<string> =>
+    appliesEntries ? daemon.headMongodFor(version) : daemon.mongodFor(version);
+
   return {
     recordPhase: ofBackup('recordPhase', async (_ctx, change) => {
       await writePhase(await daemon.stores(), change);
@@ -226,12 +230,15 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
         const time = at === undefined ? undefined : parseRestoreTime(at);
         return restorePoint(await daemon.stores(), deployment, time, ctx.signal);
       }),
+    previewRestore: ({ path, ...point }) =>
+      perform('previewRestore', NO_MEMBER, async () => {
+        const { ownFolders } = daemon;
+        return previewRestore({ stores: await daemon.stores(), daemon: id, point, path, mongodFor, ownFolders });
+      }),
     restoreDirectory: (work) =>
       perform('restoreDirectory', labelsOf(work), async (ctx) => {
         const stores = await daemon.stores();
         await requireSnapshotOf(stores, work.deployment, work.snapshot);
-        const mongodFor = (version: string, appliesEntries: boolean): Promise<string> =>
-          appliesEntries ? daemon.headMongodFor(version) : daemon.mongodFor(version);
         const { ownFolders } = daemon;
         const cacheGiB = await daemon.headCacheGiB();
         const summary = await restoreDirectory(ctx, { stores, daemon: id, mongodFor, cacheGiB, ownFolders }, work);

@@ -12,6 +12,7 @@ import type {
   PurgePlan,
   Progress,
   RestorePoint,
+  RestorePreview,
   RestoreSummary,
   RetentionPlan,
   RetentionResult,
@@ -109,6 +110,8 @@ export interface DaemonActivities {
   takeSnapshot(work: MemberWork & { readonly minimum: Optime; readonly first: boolean }): Promise<SnapshotSummary>;
   /** From which snapshot, and up to which entry, a moment is restored; without `at`, the newest there is. */
   planRestore(request: { readonly deployment: string; readonly at?: string }): Promise<RestorePoint>;
+  /** What a restore would do; changes nothing. */
+  previewRestore(request: RestorePoint & { readonly path: string }): Promise<RestorePreview>;
   restoreDirectory(request: RestoreWork): Promise<RestoreSummary>;
   /** Marks a restore that did not reach its end. One that did stays as it is. */
   abandonRestore(

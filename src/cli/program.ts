@@ -359,13 +359,13 @@ function buildProgram({ version, temporal, write }: ProgramOptions, choose: (com
       )
       .option('--include <namespace>', 'only these namespaces (not built yet)', collect)
       .option('--daemon <id>', 'the daemon that does it, and whose machine PATH is on')
-      .option('--dry-run', 'say what would be done (not built yet)')
+      .option('--dry-run', 'say what would be done, and what is in the way; restore nothing')
       .option('--hosts <file>', 'new addresses of the members of a cluster (not built yet)')
       .option('--member <name>', 'one member of a cluster (not built yet)')
       .option('--wait', 'return when it is handed over')
       .option('--timeout <duration>', 'wait no longer than this, such as 30m; the work goes on', durationFlag)
       .action((name, flags) => {
-        requireWait(flags);
+        if (!flags.dryRun) requireWait(flags);
         choose(async (context) => (await import('./commands/restore.ts')).restore(context, name, flags));
       });
     help(restore, 'restore shop --snapshot shop-20260101T000000Z-1a2b3c --to dir:/srv/restored --wait');

@@ -10,7 +10,7 @@ import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { tryFileLock } from '../host/file-lock.ts';
 import { endProcess, findProcesses, flagValue, hasFlag, type FoundProcess } from '../host/processes.ts';
-import { RESTORE_STAGING } from '../restore/target.ts';
+import { RESTORE_DBPATHS } from '../restore/target.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { findBinary } from './binaries.ts';
 import { becomePrimary, blockstoreUri, startBlockstore } from './blockstore-set.ts';
@@ -178,7 +178,7 @@ async function look(home: string): Promise<Running> {
   // A person may run a mongod of their own below the home, on what they restored there: that one is left alone.
   const isMongod = (words: readonly string[]): boolean => {
     const dbpath = flagValue(words, '--dbpath') ?? '';
-    const isProver = dbpath.startsWith(`${home}/`) && basename(dbpath) === RESTORE_STAGING;
+    const isProver = dbpath.startsWith(`${home}/`) && RESTORE_DBPATHS.includes(basename(dbpath));
     return dbpath === blockstore || dbpath.startsWith(`${heads}/`) || isProver;
   };
   const found = await findProcesses((words) => isTemporal(words) || isMongod(words) || isWorkerOf(home, words));

@@ -27,7 +27,6 @@ import { exactly } from './exactly.ts';
 import { KnownEntries } from './known-entries.ts';
 import { idDocument, noteMissing, type MissingDocument } from './missing.ts';
 import type { OpenHead } from './open-head.ts';
-import { refuseShadows } from './shadowed.ts';
 import { isTooLarge, refuseUnlessOfTheData } from './replies.ts';
 import type { Reply } from './socket.ts';
 import { isTolerant, later, positionIn, reached, refuseDiverged, type HeadRecord } from './state.ts';
@@ -577,7 +576,6 @@ export class Applier {
   async #becomeConsistent(): Promise<void> {
     await this.#settle();
     const head = this.#head;
-    refuseShadows(head);
     await buildDeferred(head, () => undefined, this.#signal);
     const position = { ...this.position, inconsistentUntil: null };
     await head.save({ ...head.record, position }, { journaled: true });

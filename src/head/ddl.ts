@@ -15,7 +15,7 @@ import type { Position } from '../shared/optime.ts';
 import { commandName, positionOf, type OplogEntry } from './entry.ts';
 import { buildIndexes, dropIndex, indexChange, indexName, isSecondary, readIndexes } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
-import { BUCKETS, refuseShadow } from './shadowed.ts';
+import { BUCKETS, refuseShadowed } from './shadowed.ts';
 import { refuseUnlessOfTheData } from './replies.ts';
 
 interface Command {
@@ -120,8 +120,6 @@ async function create(command: Command): Promise<void> {
   const made = await collectionNamed(head.socket, db, subject);
   if (made?.uuid === entry.ui) {
     head.catalog.set(made);
-    // Over data of the future the one may be there before the other is dropped: see where the head becomes consistent.
-    if (!tolerant) refuseShadow(head, made);
   } else if (!tolerant) {
     await head.diverged(positionOf(at), `"create" of ${ns}: the name is taken on the head`);
   }
@@ -214,7 +212,6 @@ async function rename(command: Command): Promise<void> {
     }
     if (inTheWay) head.catalog.delete(inTheWay.uuid);
     head.catalog.set(moved);
-    refuseShadow(head, moved);
   }
   if (inTheWay && !head.catalog.get(inTheWay.uuid)) await head.deferred.removeCollection(inTheWay.uuid);
 }
@@ -228,6 +225,7 @@ async function collMod(command: Command): Promise<void> {
   const { head, entry } = command;
   const known = await collectionOf(command);
   if (!known) return;
+  refuseShadowed(head, known);
   const part = findElement(entry.buffer, 'index', entry.oStart);
   if (part) {
     const change = indexChange(entry.buffer, part.valueStart);
@@ -258,6 +256,7 @@ async function createIndexes(command: Command, specs: readonly Buffer[]): Promis
   const known = await collectionOf(command);
   if (!known) return;
   const secondary = specs.filter(isSecondary);
+  if (!tolerant && secondary.length > 0) refuseShadowed(head, known);
   if (tolerant) await head.deferred.put(entry.ui, secondary, { journaled: false });
   else await buildIndexes(head.socket, known, secondary, signal);
 }
@@ -275,6 +274,7 @@ async function dropIndexes(command: Command): Promise<void> {
   const names = name === '*' ? waiting : [name];
   for (const one of names) await head.deferred.remove(entry.ui, one);
   if (!known) return;
+  refuseShadowed(head, known);
   for (const spec of await readIndexes(head.socket, known)) {
     if (name === '*' || indexName(spec) === name) await dropIndex(head.socket, known, indexName(spec));
   }

@@ -15,6 +15,7 @@ import { namespaceOf, type HeadCatalog, type HeadCollection } from './catalog.ts
 import { overConnections } from './connections.ts';
 import { writeLocal } from './local.ts';
 import { refuseUnlessOfTheData } from './replies.ts';
+import { refuseShadowed } from './shadowed.ts';
 import { replyValues, succeeded, type HeadSocket } from './socket.ts';
 import { Turns } from './turns.ts';
 
@@ -216,6 +217,7 @@ export async function buildDeferred(
   for (const [uuid, specs] of deferred.entries) {
     signal.throwIfAborted();
     const collection = catalog.get(uuid);
+    if (collection && specs.length > 0) refuseShadowed({ catalog }, collection);
     const missing = collection ? await removeOthers(socket, collection, specs) : [];
     built(specs.length - missing.length);
     if (collection && missing.length > 0) builds.push(...(await buildsOf(socket, uuid, collection, missing)));

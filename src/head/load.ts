@@ -1,4 +1,5 @@
 /** Filling a new head: collections as they were listed, and slices of their documents as raw bytes. */
+import { isShadowed } from './shadowed.ts';
 import { BsonType, documentLength, elements, findElement } from '../bson/raw.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { isCapped, OpBatch, type OpTarget } from './batch.ts';
@@ -180,6 +181,8 @@ async function insertDocuments(
   inserts: Stretches,
 ): Promise<Buffer[]> {
   if (inserts.isEmpty || !('db' in target)) return [];
+  // By its name they would become measurements of the time series.
+  if (isShadowed(head, target)) return inserts.documents();
   const ordered = isCapped(target);
   const command = document(
     stringElement('insert', target.name),

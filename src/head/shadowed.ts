@@ -1,8 +1,8 @@
 /**
- * A collection beside the buckets of a time series of the same name. A source can have both: one is made by itself while
- * the other is created, or the buckets are created by their own name (tried on 5.0.32, 6.0.5, 6.0.27). From then on what names the
- * collection is done to the buckets, whether a client says it, or the head does what an entry says: its indexes would not be
- * the source's.
+ * A collection beside the buckets of a time series of its name. A source can have both: one is made by itself while the
+ * other is created, or the time series is made by half (tried on 5.0.32, 6.0.5, 6.0.27). From then on a command that names the
+ * collection and is about documents to insert, indexes or options is done to the buckets, on the source and on a head alike. Documents go by
+ * UUID; what an entry says of the indexes of such a collection cannot be done to a head.
  */
 import { LifeboatError } from '../shared/errors.ts';
 import { namespaceOf, type HeadCatalog, type HeadCollection } from './catalog.ts';
@@ -12,22 +12,21 @@ export const BUCKETS = 'system.buckets.';
 
 interface HeadNames {
   readonly catalog: HeadCatalog;
-  /** `<deployment>/<member>` */
-  readonly label: string;
 }
 
-/** @throws LifeboatError `ShadowedCollection` when one of the two is there, and the other as well */
-export function refuseShadow({ catalog, label }: HeadNames, { db, name }: Pick<HeadCollection, 'db' | 'name'>): void {
-  const plain = name.startsWith(BUCKETS) ? name.slice(BUCKETS.length) : name;
-  const [collection, buckets] = [catalog.named(`${db}.${plain}`), catalog.named(`${db}.${BUCKETS}${plain}`)];
-  if (!collection || !buckets) return;
+/** Whether what names the collection would be done to buckets of its name. */
+export function isShadowed(head: HeadNames, collection: HeadCollection): boolean {
+  return shadowOf(head, collection) !== undefined;
+}
+
+function shadowOf({ catalog }: HeadNames, { db, name }: HeadCollection): HeadCollection | undefined {
+  return catalog.named(`${db}.${BUCKETS}${name}`);
+}
+
+/** @throws LifeboatError `ShadowedCollection` when the buckets of a time series have the collection's name */
+export function refuseShadowed(head: HeadNames, collection: HeadCollection): void {
+  const buckets = shadowOf(head, collection);
+  if (!buckets) return;
   const what = `${namespaceOf(collection)} is a collection, and ${namespaceOf(buckets)} holds a time series of that name`;
-  throw new LifeboatError('ShadowedCollection', `${label}: ${what}`);
-}
-
-/** @throws LifeboatError `ShadowedCollection` when there are two such on the head */
-export function refuseShadows(head: HeadNames): void {
-  for (const collection of head.catalog.collections) {
-    if (collection.name.startsWith(BUCKETS)) refuseShadow(head, collection);
-  }
+  throw new LifeboatError('ShadowedCollection', what);
 }

@@ -92,6 +92,19 @@ async function untilDead(pid: number, before: ProcessState | undefined): Promise
   }
 }
 
+/** As long as freeing much memory takes, in milliseconds. A thread of the kernel has no command line either, and never ends. */
+const LETTING_GO_MS = 30_000;
+
+/** Waits for a process that somebody else has killed, and that has no command line any more, to let go of what it had open. */
+export async function untilLetGo(pid: number | undefined): Promise<void> {
+  if (pid === undefined) return;
+  for (const deadline = Date.now() + LETTING_GO_MS; Date.now() < deadline;) {
+    const state = await stateOf(pid);
+    if (!state || state.isDead || (await commandLineOf(pid))) return;
+    await delay(10);
+  }
+}
+
 /**
  * Ends a process by SIGTERM, by SIGKILL after `graceMs`, and waits until it is gone, and what it had open with it. Does nothing to a process whose
  * command line is no longer `words`.

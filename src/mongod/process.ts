@@ -11,7 +11,7 @@ import { connect } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { commandLineOf, endProcess, hasFlag, type FoundProcess } from '../host/processes.ts';
+import { commandLineOf, endProcess, hasFlag, untilLetGo, type FoundProcess } from '../host/processes.ts';
 import { LifeboatError } from '../shared/errors.ts';
 
 /** Where a mongod listens: a unix socket, or a port on the loopback interface. */
@@ -210,10 +210,16 @@ export async function startMongod(options: MongodOptions, signal?: AbortSignal):
   return running;
 }
 
-async function foundOn(dbpath: string): Promise<FoundProcess | undefined> {
+/** The process that a mongod has written into its lock file; it may be gone, or be another's by now. */
+async function lockOwner(dbpath: string): Promise<number | undefined> {
   const text = await readFile(join(dbpath, 'mongod.lock'), 'utf8').catch(() => '');
   const pid = Number(text.trim());
-  if (!Number.isInteger(pid) || pid <= 1) return undefined;
+  return Number.isInteger(pid) && pid > 1 ? pid : undefined;
+}
+
+async function foundOn(dbpath: string): Promise<FoundProcess | undefined> {
+  const pid = await lockOwner(dbpath);
+  if (pid === undefined) return undefined;
   // The number may have come to another process since: only a command line that names this dbpath counts.
   const words = await commandLineOf(pid);
   return words && hasFlag(words, '--dbpath', resolve(dbpath)) ? { pid, words } : undefined;
@@ -231,4 +237,5 @@ export async function mongodOn(dbpath: string): Promise<number | undefined> {
 export async function endMongodOn(dbpath: string, graceMs = 30_000): Promise<void> {
   const found = await foundOn(dbpath);
   if (found) await endProcess(found, graceMs);
+  else await untilLetGo(await lockOwner(dbpath));
 }

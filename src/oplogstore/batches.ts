@@ -89,7 +89,7 @@ export async function beginOfChain(stores: Stores, incarnation: ObjectId): Promi
   try {
     const oldest = await stores.batches.findOne<{ first: { ts: Timestamp; t: Long } }>(
       { '_id.incarnation': incarnation },
-      { sort: { 'last.ts': 1, 'last.t': 1 }, projection: { _id: 0, first: 1 } },
+      { sort: { 'last.ts': 1, 'last.t': 1 }, projection: { _id: 0, 'first.ts': 1, 'first.t': 1 } },
     );
     return oldest && fromStoredPosition(oldest.first);
   } catch (error) {

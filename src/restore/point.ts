@@ -12,12 +12,12 @@ import {
   type ReplayChain,
   type ReplayChains,
 } from '../oplogstore/restorable.ts';
-import { errorKind, LifeboatError, type ErrorName } from '../shared/errors.ts';
-import type { RestorePoint } from '../shared/messages.ts';
-import { compareOptimes, formatOptime, type Position } from '../shared/optime.ts';
+import { errorKind, LifeboatError } from '../shared/errors.ts';
+import type { RestorableRange, RestorePoint } from '../shared/messages.ts';
+import { compareOptimes, formatOptime, type Optime, type Position } from '../shared/optime.ts';
 import { formatRestoreTime, lastOptimeOf, type RestoreTime } from '../shared/restore-time.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { DeploymentRecord, ManifestRecord, MemberRecord } from '../stores/records.ts';
+import type { ManifestRecord, MemberRecord } from '../stores/records.ts';
 
 /** What the stores hold of a deployment that can be restored. */
 export interface Restorable {
@@ -25,23 +25,6 @@ export interface Restorable {
   readonly snapshots: readonly (ReplayBase & { readonly position: Position })[];
   readonly chains: ReplayChains;
 }
-
-/** What stops a head at an entry: what is stored behind that entry cannot be replayed neither. */
-const STOPS_AT_AN_ENTRY: ReadonlySet<string> = new Set(
-  (
-    [
-      'UnknownEntry',
-      'EntryNotSupported',
-      'ShadowedCollection',
-      'Diverged',
-      'FeatureVersionChanged',
-      'IndexBuildFailed',
-      'IndexFormRefused',
-      'EntriesMissing',
-      'EntriesDamaged',
-    ] as const satisfies readonly ErrorName[]
-  ).map((name) => errorKind(name).code),
-);
 
 /** Reads it, from indexes alone: the answer comes soon however much there is. */
 export async function readRestorable(stores: Stores, deployment: string): Promise<Restorable> {
@@ -59,11 +42,6 @@ export async function readRestorable(stores: Stores, deployment: string): Promis
       stores.deployments.findOne({ _id: deployment }),
       stores.members.find({ deployment }).toArray(),
     ]);
-    const chains = new Map<string, ReplayChain>();
-    for (const incarnation of new Set(manifests.map((one) => one.incarnation.toHexString()))) {
-      const chain = await readChain(stores, ObjectId.createFromHexString(incarnation));
-      if (chain) chains.set(incarnation, { ...chain, stops: stopsOf(incarnation, record, members) });
-    }
     const snapshots = manifests.map(({ _id, incarnation, optime, oplogFrom, verification }) => ({
       id: _id,
       incarnation: incarnation.toHexString(),
@@ -72,22 +50,29 @@ export async function readRestorable(stores: Stores, deployment: string): Promis
       oplogFrom: fromStoredPosition(oplogFrom),
       good: verification?.state !== 'different',
     }));
+    const chains = new Map<string, ReplayChain>();
+    // What was stored is not what the source holds any more.
+    const isOfAnotherHistory = record?.problem?.code === errorKind('SourceRolledBack').code;
+    for (const member of isOfAnotherHistory ? [] : members) {
+      const chain = await readChain(stores, member.incarnation);
+      if (chain) chains.set(member.incarnation.toHexString(), { ...chain, stops: stopsOf(member, snapshots) });
+    }
     return { snapshots, chains };
   } catch (error) {
     throw castDriverError(error, 'store', `reading what can be restored of ${deployment}`);
   }
 }
 
-function stopsOf(
-  incarnation: string,
-  record: DeploymentRecord | null,
-  members: readonly MemberRecord[],
-): ReplayChain['stops'] {
-  const member = members.find((one) => one.incarnation.toHexString() === incarnation);
-  if (!member) return [];
-  const stops = (member.replayStops ?? []).map(({ ts }) => fromTimestamp(ts));
-  const isStuck = record?.problem && STOPS_AT_AN_ENTRY.has(record.problem.code);
-  return isStuck && member.head ? [...stops, fromTimestamp(member.head.appliedThrough.ts)] : stops;
+/**
+ * Where a replay ends: at the entries that are noted, and at the last snapshot before one that was found to differ from its
+ * source. What led from the one to the other would lead there again, and nobody knows from where on it is wrong.
+ */
+function stopsOf({ incarnation, replayStops = [] }: MemberRecord, snapshots: readonly ReplayBase[]): Optime[] {
+  const own = snapshots
+    .filter((one) => one.incarnation === incarnation.toHexString())
+    .toSorted((a, b) => compareOptimes(a.optime, b.optime));
+  const beforeBad = own.filter(({ good }, n) => good && own[n + 1]?.good === false);
+  return [...replayStops.map(({ ts }) => fromTimestamp(ts)), ...beforeBad.map(({ optime }) => optime)];
 }
 
 /**
@@ -109,16 +94,10 @@ export async function restorePoint(
     .toSorted(compareOptimes)
     .at(-1);
   if (!newest) throw noMoment(deployment, snapshots.length);
+  if (time) refuseUnrestorable(deployment, time, ranges);
   const wanted = time ? lastOptimeOf(time) : newest;
   const base = baseFor(wanted, snapshots, chains);
-  if (!base) {
-    const { before, after } = nearestTo(wanted, ranges);
-    const near = [before && `up to ${moment(before)}`, after && `from ${moment(after)} on`]
-      .filter(Boolean)
-      .join(' and ');
-    const what = time ? formatRestoreTime(time) : 'the newest moment';
-    throw new LifeboatError('TimeNotRestorable', `${deployment} cannot be restored to ${what}; it can ${near}`);
-  }
+  if (!base) throw new LifeboatError('Internal', `no snapshot of ${deployment} leads to ${formatOptime(wanted)}`);
   const incarnation = ObjectId.createFromHexString(base.incarnation);
   const until =
     compareOptimes(base.optime, wanted) === 0
@@ -129,13 +108,23 @@ export async function restorePoint(
   return { snapshot: base.id, until, entries, entryBytes: bytes };
 }
 
+/** @throws LifeboatError `TimeNotRestorable`, naming the nearest moments, when none of the ranges has it */
+export function refuseUnrestorable(deployment: string, time: RestoreTime, ranges: readonly RestorableRange[]): void {
+  const wanted = lastOptimeOf(time);
+  if (ranges.some(({ from, to }) => compareOptimes(from, wanted) <= 0 && compareOptimes(wanted, to) <= 0)) return;
+  const { before, after } = nearestTo(wanted, ranges);
+  const near = [before && `up to ${moment(before)}`, after && `from ${moment(after)} on`].filter(Boolean).join(' and ');
+  const what = `${deployment} cannot be restored to ${formatRestoreTime(time)}`;
+  throw new LifeboatError('TimeNotRestorable', near === '' ? what : `${what}; it can ${near}`);
+}
+
 function noMoment(deployment: string, snapshots: number): LifeboatError {
   if (snapshots === 0) return new LifeboatError('UnknownSnapshot', `there is no snapshot of ${deployment}`);
   const what = `every snapshot of ${deployment} was found to differ from its source`;
   return new LifeboatError('TimeNotRestorable', `${what}; one that is named is restored as it is`);
 }
 
-function moment(optime: { readonly t: number; readonly i: number }): string {
+function moment(optime: Optime): string {
   const wall = new Date(optime.t * 1000).toISOString().replace('.000Z', 'Z');
   return `${formatOptime(optime)} (${wall})`;
 }

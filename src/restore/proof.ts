@@ -64,8 +64,7 @@ export async function proveDbpath(request: ProofRequest): Promise<void> {
   } catch (error) {
     signal.throwIfAborted();
     if (isLifeboatError(error)) throw error;
-    mongod.kill('SIGTERM');
-    throw await verdict(request, await mongod.exited, 'ended in the middle of the proof', error);
+    throw await verdict(request, await mongod.stop(SHUTDOWN_MS), 'ended in the middle of the proof', error);
   } finally {
     signal.removeEventListener('abort', stopEarly);
     await mongod.stop();
@@ -97,9 +96,8 @@ async function start(request: ProofRequest): Promise<RunningMongod> {
       signal,
     );
   } catch (error) {
-    if (!isLifeboatError(error, 'HeadStartFailed')) throw error;
-    const exit = error instanceof MongodEnded ? error.exit : undefined;
-    throw await verdict(request, exit, 'does not start', error);
+    if (!(error instanceof MongodEnded)) throw error;
+    throw await verdict(request, error.exit, 'does not start', error);
   }
 }
 

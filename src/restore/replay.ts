@@ -73,8 +73,8 @@ async function start(request: ReplayRequest): Promise<HeadMongod> {
     return await startHeadMongod({ directory, binary, cacheGiB, socketKey: `replay in ${directory.dbpath}` });
   } catch (error) {
     if (isLifeboatError(error, 'DiskFull')) throw full(directory, error);
-    if (!isLifeboatError(error, 'HeadStartFailed')) throw error;
-    throw await judged(request, error instanceof MongodEnded ? error.exit : undefined, 'does not start', error);
+    if (!(error instanceof MongodEnded)) throw error;
+    throw await judged(request, error.exit, 'does not start', error);
   }
 }
 
@@ -91,6 +91,8 @@ async function replay({ socket }: HeadMongod, request: ReplayRequest): Promise<v
   try {
     const meter = new Meter('replay', 'entries', request.entries);
     const stands = (): Position => applier.position.appliedThrough;
+    // One that was cut short at its last entry may have every entry, and the indexes still to build.
+    await applier.run(NO_ENTRIES, until, signal);
     if (!reached(stands(), until)) {
       for await (const { bytes } of readEntries(stores, incarnation, applier.readFrom, signal)) {
         const before = applier.entries;
@@ -118,14 +120,16 @@ async function causeOf(error: unknown, mongod: HeadMongod, request: ReplayReques
   const { directory, until } = request;
   if (!isLifeboatError(error)) return error;
   if (error.kind === 'HeadLost') {
-    mongod.running.kill('SIGTERM');
-    return judged(request, await mongod.running.exited, 'ended while entries were applied', error);
+    const exit = await mongod.running.stop(SHUTDOWN_MS);
+    return judged(request, exit, 'ended while entries were applied', error);
   }
   if (error.kind === 'DiskFull') return full(directory, error);
   if (error.retryable || PASSES.has(error.kind)) return error;
   const what = `the entries up to ${formatOptime(until.ts)} cannot be applied: ${error.message}`;
   return new LifeboatError('ReplayFailed', what, { cause: error });
 }
+
+const NO_ENTRIES = Buffer.alloc(0);
 
 /** Errors that say all there is to say. */
 const PASSES: ReadonlySet<ErrorName> = new Set(['ReplayFailed', 'EntriesDamaged', 'Internal']);

@@ -22,10 +22,12 @@ import { LifeboatError } from '../shared/errors.ts';
 const STORAGE = 'storage.bson';
 /** Where the placeholder is written before it gets its name. */
 const STORAGE_DRAFT = 'storage.bson.lifeboat';
-export const RESTORE_STAGING = '.lifeboat-restore';
+const RESTORE_STAGING = '.lifeboat-restore';
 const REPLAYING = '.lifeboat-replaying';
 const REPLAYED = '.lifeboat-replayed';
 const PROVEN = '.lifeboat-proven';
+/** What the folders are called on which a mongod of a restore runs. */
+export const RESTORE_DBPATHS: readonly string[] = [RESTORE_STAGING, REPLAYING, REPLAYED];
 const WORK = '.lifeboat-work';
 const PROOF_LOG = '.lifeboat-proof.log';
 const REPLAY_LOG = '.lifeboat-replay.log';

@@ -183,6 +183,30 @@ export interface RestorePoint {
   readonly entryBytes: number;
 }
 
+/** What a restore would do: the answer of `restore --dry-run`. */
+export interface RestorePreview {
+  readonly deployment: string;
+  readonly snapshot: string;
+  readonly optime: Optime;
+  readonly destination: string;
+  readonly daemon: string;
+  /** Of the snapshot. */
+  readonly blocks: number;
+  readonly bytes: number;
+  readonly entriesToReplay: number;
+  readonly entryBytes: number;
+  /** What it takes on the disk of the destination, at most, and what that has; null where it cannot be told. */
+  readonly neededBytes: number;
+  readonly freeBytes: number | null;
+  /** Of the `mongod` that made the files, and what they are compatible with. */
+  readonly mongodVersion: string;
+  readonly featureCompatibilityVersion: string;
+  /** By what earlier restores of that daemon took; null when there was none like it. */
+  readonly estimatedMs: number | null;
+  /** What would stop it. */
+  readonly problems: readonly { readonly code: string; readonly message: string; readonly fix: string }[];
+}
+
 // The one JSON object that each workflow type takes.
 
 export interface BackupInput {
@@ -212,6 +236,8 @@ export interface RestoreInput {
   readonly include?: readonly string[];
   /** The daemon that does it, and on whose machine PATH is; without it, any that answers. */
   readonly daemon?: string;
+  /** Restore nothing; what would be done is the result. */
+  readonly dryRun?: boolean;
 }
 export interface VerifySnapshotInput {
   /** The id of the snapshot. */

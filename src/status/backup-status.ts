@@ -43,15 +43,15 @@ export async function readStatuses(stores: Stores): Promise<BackupStatus[]> {
     const snapshots = await listSnapshots(stores);
     const daemons = await stores.daemons.find({}).toArray();
     const now = await stores.now();
-    const statuses: BackupStatus[] = [];
-    for (const record of deployments) {
-      const isOwn = ({ deployment }: { readonly deployment: string }): boolean => deployment === record._id;
-      const own = members.filter(isOwn);
-      const { snapshots: bases, chains } = await readRestorable(stores, record._id);
-      const status = statusOf(record, own, snapshots.filter(isOwn), restorableRanges(bases, chains));
-      statuses.push(withSilence(status, own, daemons, now));
-    }
-    return statuses;
+    return Promise.all(
+      deployments.map(async (record) => {
+        const isOwn = ({ deployment }: { readonly deployment: string }): boolean => deployment === record._id;
+        const own = members.filter(isOwn);
+        const { snapshots: bases, chains } = await readRestorable(stores, record._id);
+        const status = statusOf(record, own, snapshots.filter(isOwn), restorableRanges(bases, chains));
+        return withSilence(status, own, daemons, now);
+      }),
+    );
   });
 }
 

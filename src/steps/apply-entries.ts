@@ -7,7 +7,7 @@ import { fromStoredPosition, fromTimestamp, toStoredPosition } from '../mongo/po
 import { beginOfChain, endOfChain, readEntries } from '../oplogstore/batches.ts';
 import { baseOfEntries, keepEntriesFrom, type KeptSnapshot } from '../oplogstore/keep.ts';
 import { removeApplied } from '../oplogstore/removal.ts';
-import { LifeboatError } from '../shared/errors.ts';
+import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { Meter } from '../shared/meter.ts';
 import { compareOptimes, samePosition, type Position } from '../shared/optime.ts';
@@ -67,9 +67,35 @@ export async function applyEntries(ctx: StepContext, parts: ApplyParts, request:
   const { sync } = await readMember(parts.stores, parts.fence);
   try {
     return await run.go(() => unloadedHead(parts.fence, sync));
+  } catch (error) {
+    if (isLifeboatError(error) && STOPS_REPLAY.has(error.kind)) await noteStuck(parts, error.kind);
+    throw error;
   } finally {
     run.end();
   }
+}
+
+/** What a head cannot get over in the entries, no replay of them gets over neither. */
+const STOPS_REPLAY: ReadonlySet<ErrorName> = new Set([
+  'UnknownEntry',
+  'EntryNotSupported',
+  'ShadowedCollection',
+  'Diverged',
+  'FeatureVersionChanged',
+  'IndexBuildFailed',
+  'EntriesMissing',
+  'EntriesDamaged',
+]);
+
+/** Of a head that differs from its source nobody knows since when, but for the last snapshot of it that does not. */
+async function noteStuck({ stores, fence, head }: ApplyParts, kind: ErrorName): Promise<void> {
+  const { position } = head.state();
+  if (!position) return;
+  const { deployment, member } = await readMember(stores, fence);
+  const snapshots = kind === 'Diverged' ? await keptSnapshots(stores, deployment, member, fence) : [];
+  const last = snapshots.toSorted((a, b) => compareOptimes(a.optime, b.optime)).at(-1);
+  if (kind === 'Diverged' && !last) return;
+  await noteReplayStop(stores, fence, last?.position ?? position.appliedThrough);
 }
 
 class ApplyRun {
@@ -184,6 +210,7 @@ class ApplyRun {
         // Not when this slice of time is over: a build that takes longer would never end.
         let incoming = await applier.run(bytes, until, this.#ctx.signal);
         while (incoming) {
+          // Before the head is changed.
           await noteReplayStop(stores, fence, positionIn(head.record).appliedThrough);
           await fetchIncoming(this.#ctx, head, await this.#recordedSource(), incoming);
           // What was applied by now is passed over.
@@ -243,7 +270,7 @@ class ApplyRun {
   }
 }
 
-/** Notes, before the head is changed, that no replay of the stored entries goes beyond a position. */
+/** Notes that no replay of the stored entries goes beyond a position. */
 async function noteReplayStop(stores: Stores, fence: MemberFence, at: Position): Promise<void> {
   const { replayStops = [] } = await readMember(stores, fence);
   const begin = await beginOfChain(stores, fence.incarnation);
@@ -303,8 +330,12 @@ async function entriesBeingRead(
   { incarnation }: MemberFence,
 ): Promise<Position | undefined> {
   try {
-    const leases = await stores.leases.find({ deployment, purpose: 'restore', revoked: false }).toArray();
-    const ids = leases.flatMap(({ snapshot }) => (snapshot === null ? [] : [snapshot]));
+    // The holder of one that has expired stops by itself, and nobody may ever write its end.
+    const alive = { revoked: false, $expr: { $gt: ['$expiresAt', '$$NOW'] } };
+    const leases = await stores.leases.find({ deployment, purpose: 'restore', ...alive }).toArray();
+    // One that waits for its next try has no lease.
+    const waiting = await stores.restores.find({ deployment, state: 'running', until: { $exists: true } }).toArray();
+    const ids = [...leases, ...waiting].flatMap(({ snapshot }) => (snapshot === null ? [] : [snapshot]));
     if (ids.length === 0) return undefined;
     const read = await stores.manifests
       .find({ _id: { $in: ids }, incarnation })
@@ -320,6 +351,7 @@ async function entriesBeingRead(
 
 interface KeptManifest extends KeptSnapshot {
   readonly id: string;
+  readonly position: Position;
   /** It is being deleted. */
   readonly isMarked: boolean;
 }
@@ -343,6 +375,7 @@ async function keptSnapshots(
     return manifests.map(({ _id, optime, oplogFrom, wallTime, deleting }) => ({
       id: _id,
       isMarked: deleting !== undefined,
+      position: fromStoredPosition(optime),
       optime: fromStoredPosition(optime).ts,
       oplogFrom: fromStoredPosition(oplogFrom),
       wallTime,

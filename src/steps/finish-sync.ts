@@ -1,6 +1,5 @@
 /** Step: at the stop point of an initial sync, make the head whole: indexes, views, nothing left over. */
 import { buildDeferred } from '../head/indexes.ts';
-import { refuseShadows } from '../head/shadowed.ts';
 import { removeLeftovers } from '../head/leftovers.ts';
 import type { OpenHead } from '../head/open-head.ts';
 import type { HeadOwner } from '../head/owner.ts';
@@ -61,7 +60,6 @@ async function makeWhole(
   const total = head.deferred.entries.reduce((sum, [, specs]) => sum + specs.length, 0);
   const meter = new Meter('indexes', 'indexes', total);
   const built = (indexes: number): void => ctx.report(meter.add(indexes));
-  refuseShadows(head);
   await buildDeferred(head, built, ctx.signal);
   const consistent = { ...position, inconsistentUntil: null };
   await head.save(

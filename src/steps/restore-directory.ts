@@ -10,7 +10,8 @@ import { replayEntries } from '../restore/replay.ts';
 import { castTargetError, refuseTakenPlace, RestoreTarget } from '../restore/target.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { Progress, RestoreSummary } from '../shared/messages.ts';
-import { formatOptime, type Optime, type Position } from '../shared/optime.ts';
+import { beginOfChain } from '../oplogstore/batches.ts';
+import { compareOptimes, formatOptime, type Optime, type Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import { takeLease } from '../stores/leases.ts';
 import type { ManifestRecord } from '../stores/records.ts';
@@ -155,6 +156,9 @@ async function fillAndProve(
   // Read again: only a snapshot that is there after the lease is held by it.
   const manifest = await readManifest(stores, snapshot);
   await checkManifest(stores, manifest);
+  if (until) await requireEntries(stores, manifest);
+  // Before hours of copying: it may not be there.
+  await parts.mongodFor(manifest.mongodVersion, until !== undefined);
   const signal = AbortSignal.any([ctx.signal, lease.signal, run.signal]);
   const report = (progress: Progress): void => {
     ctx.report(progress);
@@ -191,6 +195,13 @@ async function fillAndProve(
   });
   await run.set({ stage: 'hand-over', summary });
   await target.markProven();
+}
+
+/** Looked for once the lease keeps them. @throws LifeboatError `TimeNotRestorable` */
+async function requireEntries(stores: Stores, { _id, incarnation, oplogFrom }: ManifestRecord): Promise<void> {
+  const begin = await beginOfChain(stores, incarnation);
+  if (begin && compareOptimes(begin.ts, fromTimestamp(oplogFrom.ts)) <= 0) return;
+  throw new LifeboatError('TimeNotRestorable', `the entries that lead on from snapshot ${_id} are not stored any more`);
 }
 
 interface ReplayParts extends Pick<RestoreParts, 'stores' | 'mongodFor' | 'cacheGiB'> {

@@ -209,8 +209,8 @@ async function makeIndexes(stores: Stores, state: Db, sync: Db, oplog: Db): Prom
   for (const name of ['rotations', 'leases', 'counters']) await createOnce(state, name);
   await stores.counters.updateOne({ _id: 'leases' }, { $setOnInsert: { value: 0 } }, { upsert: true });
   // The chains are followed by indexes that hold all of a header: the bytes beside it are megabytes.
-  // What is counted of the batches stands in it too: the records themselves are megabytes.
-  const counted = { entries: 1, 'bytes.rawBytes': 1 } as const;
+  // What is asked and counted of the batches stands in it too: the records themselves are megabytes.
+  const counted = { 'first.ts': 1, 'first.t': 1, entries: 1, 'bytes.rawBytes': 1 } as const;
   await stores.batches.createIndex({ '_id.incarnation': 1, 'last.ts': 1, 'last.t': 1, ...counted });
   await stores.batchParts.createIndex({ incarnation: 1 });
   await stores.slices.createIndex({

@@ -123,8 +123,8 @@ export interface MemberRecord {
    */
   readonly keptFor?: { readonly windowMs: number; readonly bases: readonly string[] };
   /**
-   * Positions behind which the next entry of this initial sync brings a collection into the backup that was read from the
-   * source then (src/steps/fetch-incoming.ts): no replay of entries goes beyond one. Absent while there is none.
+   * Positions that no replay of entries goes beyond: the next entry of this initial sync brings a collection into the backup
+   * that was read from the source then (src/steps/fetch-incoming.ts), or the head cannot get over it. Absent while there is none.
    */
   readonly replayStops?: readonly StoredPosition[];
 }

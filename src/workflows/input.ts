@@ -74,6 +74,7 @@ export interface RestorePlan {
   /** Absolute. */
   readonly path: string;
   readonly daemon?: string;
+  readonly dryRun: boolean;
 }
 
 const RESTORE_FIELDS = [
@@ -84,6 +85,7 @@ const RESTORE_FIELDS = [
   'to',
   'include',
   'daemon',
+  'dryRun',
 ] satisfies (keyof RestoreInput)[];
 
 /** @throws ApplicationFailure `BadInput` or `NotBuiltYet` */
@@ -103,6 +105,7 @@ export function restorePlanOf(input: unknown): RestorePlan {
     deployment,
     from: restoredFrom(fields),
     path: to.slice('dir:'.length),
+    dryRun: flagField('restore', fields, 'dryRun'),
     ...(daemon === undefined ? {} : { daemon }),
   };
 }

@@ -29,6 +29,7 @@ const SOON = '5 seconds';
 
 const choices: Readonly<Record<keyof DaemonActivities, Choice>> = {
   recordPhase: { startToCloseTimeout: '5 minutes', summary: 'write the phase to the stores' },
+  previewRestore: { startToCloseTimeout: '5 minutes', summary: 'look at what the restore would do' },
   planRestore: {
     startToCloseTimeout: '5 minutes',
     summary: 'find the snapshot and the entries that lead to the moment',
@@ -133,6 +134,7 @@ export function onDaemon(taskQueue: string, patienceMs?: number): DaemonActiviti
     majorityOptime: proxied('majorityOptime'),
     takeSnapshot: proxied('takeSnapshot'),
     planRestore: proxied('planRestore'),
+    previewRestore: proxied('previewRestore'),
     restoreDirectory: proxied('restoreDirectory'),
     abandonRestore: proxied('abandonRestore'),
     verifySnapshot: proxied('verifySnapshot'),

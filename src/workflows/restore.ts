@@ -7,7 +7,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { DaemonActivities, RestoreWork } from '../activities/types.ts';
-import type { Problem, RestoreInput, RestoreSummary } from '../shared/messages.ts';
+import type { Problem, RestoreInput, RestorePoint, RestorePreview, RestoreSummary } from '../shared/messages.ts';
 import { workflowIdOf } from '../shared/names.ts';
 import { formatOptime } from '../shared/optime.ts';
 import { bytes, duration } from '../shared/phrases.ts';
@@ -20,7 +20,7 @@ import { onDaemon, shared } from './options.ts';
 import { recordingOn } from './recording.ts';
 import { tagDeployment } from './tags.ts';
 
-export async function restore(input: RestoreInput): Promise<RestoreSummary> {
+export async function restore(input: RestoreInput): Promise<RestoreSummary | RestorePreview> {
   const plan = restorePlanOf(input);
   const { deployment, path, daemon } = plan;
   tagDeployment(deployment);
@@ -32,25 +32,21 @@ export async function restore(input: RestoreInput): Promise<RestoreSummary> {
   const { taskQueue, daemon: chosen } = place;
   const where = daemonText(chosen, taskQueue);
   const activities = onDaemon(taskQueue, place.patienceMs);
-  const work: RestoreWork = {
-    id,
-    deployment,
-    path,
-    ...(await failingWithCode(() => planned(plan, chosen, activities))),
-  };
+  const onIt = <T>(ask: () => Promise<T>): Promise<T> => failingWithCode(() => stayingOn(chosen, ask));
+  const point = await onIt(() => pointOf(plan, activities));
+  if (plan.dryRun) {
+    const preview = await onIt(() => activities.previewRestore({ ...point, path }));
+    setCurrentDetails(`Nothing was restored: the result is what restore \`${id}\` would do.`);
+    return preview;
+  }
+  const { snapshot, until, entries } = point;
+  const work: RestoreWork = { id, deployment, snapshot, ...(until ? { until, entries } : {}), path };
   const what = `Restore \`${id}\` of ${workText(work)} into \`${path}\``;
   setCurrentDetails(workDetails(`${what}.`, where, null));
-  let asked = true;
-  const restoring = async (): Promise<RestoreSummary> => {
-    // Its files are on that daemon's disk: the restore waits for it, unless it was retired.
-    if (!asked) await shared().claim({ purpose: 'anywhere', daemon: chosen });
-    asked = false;
-    return activities.restoreDirectory(work);
-  };
   try {
     const summary = await observing(
       activities,
-      () => reclaiming(restoring),
+      () => stayingOn(chosen, () => activities.restoreDirectory(work)),
       (sight) => setCurrentDetails(workDetails(`${what}.`, where, { sight, at: new Date().toISOString() })),
     );
     const { optime, durationMs } = summary;
@@ -66,21 +62,21 @@ export async function restore(input: RestoreInput): Promise<RestoreSummary> {
   }
 }
 
-/** From which snapshot it is restored, and up to which entry: found out once, so that every run does the same. */
-async function planned(
-  { deployment, from }: RestorePlan,
-  daemon: string,
-  activities: DaemonActivities,
-): Promise<Pick<RestoreWork, 'snapshot' | 'until' | 'entries'>> {
-  if (from !== 'latest' && 'snapshot' in from) return from;
-  const time = from === 'latest' ? {} : from;
+/** Its files are on that daemon's disk: whatever it does waits for it, unless it was retired. */
+function stayingOn<T>(daemon: string, ask: () => Promise<T>): Promise<T> {
   let asked = true;
-  const { snapshot, until, entries } = await reclaiming(async () => {
+  return reclaiming(async () => {
     if (!asked) await shared().claim({ purpose: 'anywhere', daemon });
     asked = false;
-    return activities.planRestore({ deployment, ...time });
+    return ask();
   });
-  return { snapshot, ...(until ? { until, entries } : {}) };
+}
+
+/** From which snapshot it is restored, and up to which entry: found out once, so that every run does the same. */
+async function pointOf({ deployment, from }: RestorePlan, activities: DaemonActivities): Promise<RestorePoint> {
+  if (from === 'latest') return activities.planRestore({ deployment });
+  if ('at' in from) return activities.planRestore({ deployment, ...from });
+  return { ...from, until: null, entries: 0, entryBytes: 0 };
 }
 
 function wantedText({ from }: RestorePlan): string {

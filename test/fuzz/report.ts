@@ -14,6 +14,7 @@ export function lineOf(result: RunResult): string {
     compared,
     leftOut,
     restores,
+    moments,
     verified,
     restarts,
     disturbed,
@@ -25,7 +26,7 @@ export function lineOf(result: RunResult): string {
   const { cut, twins, kills } = disturbed;
   return [
     `${findings.length > 0 ? 'UNEQUAL' : refusal === null ? 'equal  ' : 'refused'} seed ${seed}, mongod ${version}: ${done} operations done, ${refused} refused`,
-    `${entries} entries, ${comparisons} comparisons of ${compared} collections (${leftOut} left out), ${restores} restores (${verified} compared)`,
+    `${entries} entries, ${comparisons} comparisons of ${compared} collections (${leftOut} left out), ${restores} restores (${moments} to a moment, ${verified} snapshots compared)`,
     `${cut} steps cut, ${twins} twins, ${kills} kills, ${restarts} restarts, ${(ms / 1000).toFixed(1)} s`,
     ...(refusal === null ? [] : [refusal]),
   ].join('; ');
@@ -70,7 +71,7 @@ export function summaryOf(results: readonly RunResult[]): string {
   const sum = (of: (result: RunResult) => number): number => results.reduce((total, one) => total + of(one), 0);
   return [
     `${results.length} runs of ${new Set(results.map(({ seed }) => seed)).size} seeds, ${unequal.length} unequal${unequal.length > 0 ? `: ${unequal.join(', ')}` : ''}${refused > 0 ? `, ${refused} refused` : ''}`,
-    `${sum(({ comparisons }) => comparisons)} comparisons, ${sum(({ restores }) => restores)} restores, ${sum(({ entries }) => entries)} entries`,
+    `${sum(({ comparisons }) => comparisons)} comparisons, ${sum(({ restores }) => restores)} restores (${sum(({ moments }) => moments)} to a moment), ${sum(({ entries }) => entries)} entries`,
     `operations done, and refused: ${[...kinds].map(([kind, { done, refused }]) => `${kind} ${done}/${refused}`).join(', ')}`,
   ].join('\n');
 }

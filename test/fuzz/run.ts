@@ -11,7 +11,9 @@ import { proveEqual, type EqualityReport } from '../../src/proof/equality.ts';
 import type { SnapshotSummary } from '../../src/shared/messages.ts';
 import { compareOptimes, type Position } from '../../src/shared/optime.ts';
 import { untilAborted } from '../../src/shared/signals.ts';
-import { restoreDirectory } from '../../src/steps/restore-directory.ts';
+import { baseFor } from '../../src/oplogstore/restorable.ts';
+import { readRestorable } from '../../src/restore/point.ts';
+import { restoreDirectory, type RestoreRequest } from '../../src/steps/restore-directory.ts';
 import { DataPath, passes, type Disturbance, type Disturbed } from '../support/data-path.ts';
 import { testFolder } from '../support/folders.ts';
 import { newestEntry } from '../support/head.ts';
@@ -48,6 +50,8 @@ interface Counts {
   readonly compared: number;
   readonly leftOut: number;
   readonly restores: number;
+  /** Of these, those of an older snapshot and the entries behind it. */
+  readonly moments: number;
   /** Snapshots that were compared with the source as they were taken. */
   readonly verified: number;
   readonly restarts: number;
@@ -139,7 +143,7 @@ class Run {
   disturbed: Disturbed = { cut: 0, twins: 0, kills: 0 };
   hung = false;
   refusal: string | null = null;
-  readonly #counts = { comparisons: 0, compared: 0, leftOut: 0, restores: 0, verified: 0, restarts: 0 };
+  readonly #counts = { comparisons: 0, compared: 0, leftOut: 0, restores: 0, moments: 0, verified: 0, restarts: 0 };
   readonly #bed: Bed;
   readonly #workload: Workload;
   readonly #meddling: Meddling;
@@ -147,6 +151,7 @@ class Run {
   /** What is under way, and the clients beside it. */
   #doing = 'the begin';
   #crowd: Crowd | undefined;
+  #base: string | undefined;
 
   constructor(bed: Bed, workload: Workload, meddling: Meddling) {
     this.#bed = bed;
@@ -231,6 +236,9 @@ class Run {
     );
     this.#crowd = routine;
     try {
+      const { stops, restoreAtEnd } = this.#workload;
+      this.#doing = 'the snapshot that restores to a moment begin with';
+      if (restoreAtEnd || stops.some(({ restore }) => restore)) this.#base = (await this.#snapshot(path)).id;
       this.#doing = 'steps of routine operation';
       await this.#stops(path, routine);
       await routine.done();
@@ -331,14 +339,23 @@ class Run {
       this.#findings.push(`snapshot ${id} was compared: ${verification.different.join(', ')} differ`);
     }
     const { exclude } = this.#workload;
-    const restored = join(folder.path, 'restored');
     const parts = { stores: path.stores, daemon: 'here', mongodFor: () => Promise.resolve(binary) };
-    await restoreDirectory(stepContext(), parts, { id: randomUUID(), snapshot: id, path: restored });
-    const report = await withMongod(restored, { binary }, (copy) =>
-      proveEqual({ source: { client: source.client, at: optime }, copy: { client: copy }, exclude, ids: 5 }),
-    );
-    this.#counts.restores += 1;
-    this.#note(`a restore of ${id}`, report);
+    const compared = async (what: string, from: Pick<RestoreRequest, 'snapshot' | 'until'>): Promise<void> => {
+      const request = { id: randomUUID(), path: join(folder.path, from.snapshot), ...from };
+      await restoreDirectory(stepContext(), parts, request);
+      const report = await withMongod(request.path, { binary }, (copy) =>
+        proveEqual({ source: { client: source.client, at: optime }, copy: { client: copy }, exclude, ids: 5 }),
+      );
+      this.#counts.restores += 1;
+      this.#note(what, report);
+    };
+    await compared(`a restore of ${id}`, { snapshot: id });
+    const { snapshots, chains } = await readRestorable(path.stores, 'shop');
+    const [base, until] = [this.#base, id].map((wanted) => snapshots.find((one) => one.id === wanted));
+    // What was renamed into the backup in between is on no stored entry.
+    if (!base || !until || base === until || !baseFor(optime, [base], chains)) return;
+    this.#counts.moments += 1;
+    await compared(`a restore of ${base.id} and the entries up to ${id}`, { snapshot: base.id, until: until.position });
   }
 }
 

@@ -1,8 +1,9 @@
 /** `lifeboat restore`: a snapshot, or any moment that entries lead to, brought back. */
 import { hostname } from 'node:os';
 import { isAbsolute, resolve } from 'node:path';
-import { LifeboatError } from '../../shared/errors.ts';
-import type { RestoreInput, RestoreSummary, SnapshotVerification } from '../../shared/messages.ts';
+import { errorNameOf, LifeboatError } from '../../shared/errors.ts';
+import type { RestoreInput, RestorePreview, RestoreSummary, SnapshotVerification } from '../../shared/messages.ts';
+import { refuseUnrestorable } from '../../restore/point.ts';
 import { parseRestoreTime } from '../../shared/restore-time.ts';
 import { readStatus } from '../../status/backup-status.ts';
 import { TASK_QUEUE, workflowIdOf } from '../../shared/names.ts';
@@ -15,6 +16,7 @@ import { promptly, withTemporal } from '../temporal.ts';
 import { bytes, duration, fields, optime } from '../text.ts';
 import { uniqueId, type WaitFlags } from '../work.ts';
 import { deploymentAttribute } from './backup.ts';
+import { runWork } from './run-work.ts';
 import { settle } from './settle.ts';
 import { existingSnapshot } from './snapshots.ts';
 
@@ -34,7 +36,10 @@ export async function restore(context: CliContext, name: string, flags: RestoreF
   const from = chosenMoment(flags);
   const path = directoryOf(flags.to);
   const verification = 'snapshot' in from ? await verificationOf(context, name, from.snapshot) : undefined;
-  if (!verification) await withStores(context, (stores) => readStatus(stores, name));
+  if (!verification) {
+    const { restorable } = await withStores(context, (stores) => readStatus(stores, name));
+    if ('at' in from) refuseUnrestorable(name, parseRestoreTime(from.at), restorable);
+  }
   const daemon = isAbsolute(path)
     ? await knownDaemon(context, flags.daemon)
     : await daemonHere(context, path, flags.daemon);
@@ -44,6 +49,7 @@ export async function restore(context: CliContext, name: string, flags: RestoreF
     to: `dir:${resolve(context.cwd, path)}`,
     ...(daemon === undefined ? {} : { daemon }),
   };
+  if (flags.dryRun) return preview(context, name, input, flags);
   const id = uniqueId();
   return withTemporal(context, async (temporal) => {
     const handle = await promptly(temporal, () =>
@@ -69,6 +75,52 @@ export async function restore(context: CliContext, name: string, flags: RestoreF
   });
 }
 
+/** What would be done, and what would stop it: with something in the way the command fails. */
+async function preview(
+  context: CliContext,
+  name: string,
+  input: RestoreInput,
+  { timeout }: RestoreFlags,
+): Promise<Outcome> {
+  return runWork<RestorePreview>(context, {
+    type: 'restore',
+    deployment: name,
+    input: { ...input, dryRun: true } satisfies RestoreInput,
+    summary: `Plan of a restore of ${name}`,
+    // The plan is the answer.
+    flags: { wait: true, timeout },
+    what: `the plan of a restore of ${name}`,
+    outcome: (result) => {
+      const [first] = result.problems;
+      const error = first && new LifeboatError(errorNameOf(first.code) ?? 'Internal', first.message);
+      return { result, text: previewText(result), error };
+    },
+  });
+}
+
+function previewText(plan: RestorePreview): string {
+  const { neededBytes, freeBytes, estimatedMs, problems, mongodVersion, featureCompatibilityVersion } = plan;
+  return fields([
+    ['would restore', `snapshot ${plan.snapshot}: ${plan.blocks} blocks, ${bytes(plan.bytes)}`],
+    [
+      'and replay',
+      plan.entriesToReplay > 0 ? `${plan.entriesToReplay} oplog entries, ${bytes(plan.entryBytes)}` : null,
+    ],
+    ['optime', optime(plan.optime)],
+    ['destination', `${plan.destination} of daemon ${plan.daemon}`],
+    ['disk', `${freeBytes === null ? 'unknown' : bytes(freeBytes)} free, ${bytes(neededBytes)} needed at most`],
+    ['files of', `mongod ${mongodVersion}, feature compatibility version ${featureCompatibilityVersion}`],
+    [
+      'takes about',
+      estimatedMs === null ? 'unknown: no restore like it was done by that daemon yet' : duration(estimatedMs),
+    ],
+    ...problems.flatMap(({ code, message, fix }): [string, string][] => [
+      ['in the way', `${code} ${message}`],
+      ['what to do', fix],
+    ]),
+  ]);
+}
+
 /** @throws LifeboatError `UnknownSnapshot` */
 async function verificationOf(context: CliContext, name: string, snapshot: string): Promise<SnapshotVerification> {
   const { deployment, verification } = await existingSnapshot(context, snapshot);
@@ -76,15 +128,16 @@ async function verificationOf(context: CliContext, name: string, snapshot: strin
   throw new LifeboatError('UnknownSnapshot', `${snapshot} is a snapshot of ${deployment}, not of ${name}`);
 }
 
+type Chosen = { readonly snapshot: string } | { readonly at: string } | { readonly latest: true };
+
 /** @throws LifeboatError `BadUsage`, `BadTime`, `NotBuiltYet` */
-function chosenMoment(flags: RestoreFlags): Pick<RestoreInput, 'at' | 'latest'> | { readonly snapshot: string } {
+function chosenMoment(flags: RestoreFlags): Chosen {
   const chosen = [flags.snapshot, flags.at, flags.latest].filter((value) => value !== undefined);
   if (chosen.length !== 1) {
     throw new LifeboatError('BadUsage', 'restore needs exactly one of --snapshot ID, --at TIME and --latest');
   }
   const refused = [
     [flags.include, '--include'],
-    [flags.dryRun, '--dry-run'],
     [flags.hosts, '--hosts'],
     [flags.member, '--member'],
   ] as const;
