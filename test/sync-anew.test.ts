@@ -4,13 +4,21 @@ import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { WorkflowHandle } from '@temporalio/client';
+import { WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
+import type { Timestamp } from 'mongodb';
+import { fromStoredPosition, fromTimestamp } from '../src/mongo/positions.ts';
+import { endOfChain } from '../src/oplogstore/batches.ts';
 import type { RestoreSummary, SnapshotSummary, VerifyResult } from '../src/shared/messages.ts';
 import { TASK_QUEUE } from '../src/shared/names.ts';
+import { compareOptimes, formatOptime, type Optime } from '../src/shared/optime.ts';
+import { removeUnneeded } from '../src/steps/apply-entries.ts';
+import { removeFormer } from '../src/steps/former-syncs.ts';
+import { takeLease } from '../src/stores/leases.ts';
 import type { MemberRecord } from '../src/stores/records.ts';
 import type { backup } from '../src/workflows/index.ts';
 import { command, startLifeboat, type TestLifeboat } from './support/lifeboat.ts';
 import { until } from './support/replica-set.ts';
+import { withMongod } from './support/with-mongod.ts';
 import { endHead } from './support/worker.ts';
 
 const COLLECTIONS = 3;
@@ -94,6 +102,7 @@ test('a resync keeps old snapshots restorable, and stores little where the data 
   const old = (await lifeboat.status('shop')).lastSnapshot;
   assert.ok(old);
   const { incarnation } = await member();
+  const moment = await momentBehind('before the resync');
   assert.equal(await command(handle, 'resync', { reason: 'a test' }), 'initial-sync');
   await until(
     async () => {
@@ -114,4 +123,57 @@ test('a resync keeps old snapshots restorable, and stores little where the data 
   assert.deepEqual([restored.verified, restored.optime], [true, old.optime]);
   const again = await run<SnapshotSummary>('snapshot', { deployment: 'shop' });
   assert.ok(again.reusedBlocks > again.newBlocks);
+
+  // Moments before it, with a gap behind them.
+  const [before, after, ...others] = (await lifeboat.status('shop')).restorable;
+  assert.ok(before && after && compareOptimes(before.to, moment) >= 0 && compareOptimes(before.to, after.from) < 0);
+  assert.deepEqual([after.from, others], [fresh.optime, []]);
+  const to = join(lifeboat.folder, 'restored-moment');
+  const at = formatOptime(moment);
+  const there = await run<RestoreSummary>('restore', { deployment: 'shop', at, to: `dir:${to}` });
+  assert.deepEqual([there.verified, there.optime], [true, moment]);
+  await withMongod(to, {}, async (client) => {
+    assert.equal(await client.db('shop').collection('marks').countDocuments({ mark: 'before the resync' }), 1);
+  });
 });
+
+test('what a resync left goes when the window is over, but not under a restore that reads it', async () => {
+  const { stores } = lifeboat;
+  const { _id: key, incarnation, owner, former = [] } = await member();
+  const [{ incarnation: old, bases } = { incarnation, bases: [] }] = former;
+  const [base] = bases;
+  assert.ok(base !== undefined && !old.equals(incarnation));
+  await assert.rejects(run('deleteSnapshot', { snapshot: base }), WorkflowFailedError);
+  const remove = (windowMs: number): Promise<void> =>
+    removeFormer(stores, { key, incarnation, epoch: owner.epoch }, windowMs, new AbortController().signal);
+  await remove(3_600_000);
+  assert.ok(await endOfChain(stores, old));
+  const lease = await takeLease(stores, { purpose: 'restore', deployment: 'shop', daemon: 'd', snapshot: base });
+  await remove(0);
+  assert.ok(await endOfChain(stores, old));
+  await lease.end();
+  await remove(0);
+  assert.equal(await endOfChain(stores, old), null);
+  assert.deepEqual((await member()).former, []);
+  assert.equal(
+    (await lifeboat.status('shop')).restorable.length,
+    (await stores.manifests.distinct('_id', { incarnation: old })).length + 1,
+  );
+});
+
+/** Writes a mark, and waits until it is applied; notes what restores to it rest on, as is done every ten seconds. */
+async function momentBehind(mark: string): Promise<Optime> {
+  const { operationTime } = await lifeboat.source.client.db('shop').command({ insert: 'marks', documents: [{ mark }] });
+  const at = fromTimestamp(operationTime as Timestamp);
+  await until(async () => {
+    const { head } = await member();
+    return head !== null && compareOptimes(fromTimestamp(head.appliedThrough.ts), at) >= 0;
+  }, 'the mark is applied');
+  const { _id: key, incarnation, owner, head } = await member();
+  assert.ok(head);
+  const fence = { key, incarnation, epoch: owner.epoch };
+  const [appliedThrough, oplogFrom] = [fromStoredPosition(head.appliedThrough), fromStoredPosition(head.oplogFrom)];
+  const position = { appliedThrough, oplogFrom, inconsistentUntil: null };
+  await removeUnneeded({ stores: lifeboat.stores, fence, windowMs: 86_400_000 }, position);
+  return at;
+}

@@ -1,4 +1,4 @@
-/** Removing what an incarnation of a member that was given up left in the stores; reports of validations stay. */
+/** Removing what an incarnation of a member that was given up left in the stores; reports of validations stay, and entries for a while. */
 import { ObjectId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import type { StepContext } from '../steps/context.ts';
@@ -18,14 +18,15 @@ export async function discardIncarnation(
   fence: MemberFence,
   incarnation: string,
 ): Promise<void> {
-  await readMember(stores, fence);
+  const { former = [] } = await readMember(stores, fence);
   const given = ObjectId.createFromHexString(incarnation);
   if (given.equals(fence.incarnation)) return;
   await removeSync(stores, given);
   try {
     await giveUpValidations(stores, given);
     await stores.rotations.deleteOne({ _id: given });
-    await removeChain(stores, given, ctx.signal);
+    // What the window reaches back to goes when that is over (src/steps/former-syncs.ts).
+    if (!former.some((one) => one.incarnation.equals(given))) await removeChain(stores, given, ctx.signal);
   } catch (error) {
     throw castDriverError(error, 'store', `removing stored entries of ${fence.key}`);
   }

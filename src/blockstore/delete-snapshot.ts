@@ -48,7 +48,8 @@ export async function retainedOf(stores: Stores, deployment: string): Promise<Re
     .find({ deployment, ...IS_SNAPSHOT })
     .project<Told>(TOLD)
     .toArray();
-  const member = await stores.members.findOne({ deployment }, { projection: { incarnation: 1, keptFor: 1 } });
+  const told = { incarnation: 1, keptFor: 1, 'former.bases': 1 };
+  const member = await stores.members.findOne({ deployment }, { projection: told });
   return {
     snapshots: found.map(({ _id, incarnation, optime, oplogFrom, wallTime, verification, hold }) => ({
       id: _id,
@@ -61,7 +62,7 @@ export async function retainedOf(stores: Stores, deployment: string): Promise<Re
     })),
     incarnation: member?.incarnation.toHexString() ?? null,
     windowMs: member?.keptFor?.windowMs ?? 0,
-    bases: member?.keptFor?.bases ?? [],
+    bases: [...(member?.keptFor?.bases ?? []), ...(member?.former ?? []).flatMap(({ bases }) => bases)],
     now: await stores.now(),
   };
 }
@@ -156,7 +157,8 @@ async function refusalOf(stores: Stores, snapshot: string): Promise<LifeboatErro
   // One whose worker died has no lease, and goes on with its snapshot.
   const restore = await stores.restores.findOne({ snapshot, state: 'running' }, { projection: { daemon: 1 } });
   if (restore) return inUse(snapshot, `restore ${restore._id} on ${restore.daemon}`);
-  const base = await stores.members.findOne({ 'keptFor.bases': snapshot }, { projection: { _id: 1 } });
+  const isBase = { $or: [{ 'keptFor.bases': snapshot }, { 'former.bases': snapshot }] };
+  const base = await stores.members.findOne(isBase, { projection: { _id: 1 } });
   return base ? pinned(snapshot, ['restores to a point in time']) : undefined;
 }
 

@@ -12,7 +12,7 @@ import {
   type ReplayChain,
   type ReplayChains,
 } from '../oplogstore/restorable.ts';
-import { errorKind, LifeboatError } from '../shared/errors.ts';
+import { LifeboatError } from '../shared/errors.ts';
 import type { RestorableRange, RestorePoint } from '../shared/messages.ts';
 import { compareOptimes, formatOptime, type Optime, type Position } from '../shared/optime.ts';
 import { formatRestoreTime, lastOptimeOf, type RestoreTime } from '../shared/restore-time.ts';
@@ -38,10 +38,7 @@ export async function readRestorable(stores: Stores, deployment: string): Promis
         'verification.state': 1,
       })
       .toArray();
-    const [record, members] = await Promise.all([
-      stores.deployments.findOne({ _id: deployment }),
-      stores.members.find({ deployment }).toArray(),
-    ]);
+    const members = await stores.members.find({ deployment }).toArray();
     const snapshots = manifests.map(({ _id, incarnation, optime, oplogFrom, verification }) => ({
       id: _id,
       incarnation: incarnation.toHexString(),
@@ -51,11 +48,10 @@ export async function readRestorable(stores: Stores, deployment: string): Promis
       good: verification?.state !== 'different',
     }));
     const chains = new Map<string, ReplayChain>();
-    // What was stored is not what the source holds any more.
-    const isOfAnotherHistory = record?.problem?.code === errorKind('SourceRolledBack').code;
-    for (const member of isOfAnotherHistory ? [] : members) {
-      const chain = await readChain(stores, member.incarnation);
-      if (chain) chains.set(member.incarnation.toHexString(), { ...chain, stops: stopsOf(member, snapshots) });
+    const current = members.filter(({ otherHistory }) => !otherHistory);
+    for (const sync of [...current, ...members.flatMap(({ former = [] }) => former)]) {
+      const chain = await readChain(stores, sync.incarnation);
+      if (chain) chains.set(sync.incarnation.toHexString(), { ...chain, stops: stopsOf(sync, snapshots) });
     }
     return { snapshots, chains };
   } catch (error) {
@@ -67,7 +63,10 @@ export async function readRestorable(stores: Stores, deployment: string): Promis
  * Where a replay ends: at the entries that are noted, and at the last snapshot before one that was found to differ from its
  * source. What led from the one to the other would lead there again, and nobody knows from where on it is wrong.
  */
-function stopsOf({ incarnation, replayStops = [] }: MemberRecord, snapshots: readonly ReplayBase[]): Optime[] {
+function stopsOf(
+  { incarnation, replayStops = [] }: Pick<MemberRecord, 'incarnation' | 'replayStops'>,
+  snapshots: readonly ReplayBase[],
+): Optime[] {
   const own = snapshots
     .filter((one) => one.incarnation === incarnation.toHexString())
     .toSorted((a, b) => compareOptimes(a.optime, b.optime));

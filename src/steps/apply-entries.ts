@@ -17,6 +17,7 @@ import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
 import type { ManifestRecord } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
+import { entriesBeingRead, removeFormer } from './former-syncs.ts';
 import { fetchIncoming } from './fetch-incoming.ts';
 import { unloadedHead } from './unloaded-head.ts';
 
@@ -252,7 +253,7 @@ class ApplyRun {
   /** Makes the position durable, tells the status of it, and removes entries, each now and then. */
   async #tell(isLast: boolean): Promise<void> {
     if (!isLast && Date.now() - this.#toldAt < TELL_MS) return;
-    const { stores, fence } = this.#parts;
+    const { stores, fence, windowMs } = this.#parts;
     const durable = await this.#withinTime(() =>
       this.#attempt.turn(async (head) => {
         await head.save(head.record, { journaled: true });
@@ -267,6 +268,7 @@ class ApplyRun {
     if (Date.now() - this.#removedAt < REMOVE_MS) return;
     this.#removedAt = Date.now();
     await removeUnneeded(this.#parts, durable);
+    await removeFormer(stores, fence, windowMs, this.#ctx.signal);
   }
 }
 
@@ -305,7 +307,7 @@ export async function removeUnneeded(
   const keepFrom = keepEntriesFrom({ windowMs, now, snapshots: kept, head, validated: true });
   if (!keepFrom) return;
   // Whoever restores takes a lease first and looks for the entries after that: one that began earlier is seen here.
-  const read = await entriesBeingRead(stores, deployment, fence);
+  const read = await entriesBeingRead(stores, deployment, fence.incarnation);
   await removeApplied(stores, fence.incarnation, read ? earlierOf(read, keepFrom) : keepFrom);
   if (both.length > bases.length) await updateMember(stores, fence, { keptFor: { windowMs, bases } });
 }
@@ -321,32 +323,6 @@ async function isThere(stores: Stores, snapshot: string): Promise<boolean> {
 
 function earlierOf(a: Position, b: Position): Position {
   return compareOptimes(a.ts, b.ts) <= 0 ? a : b;
-}
-
-/** The first entry that a restore under way may still read, or undefined while there is no restore. */
-async function entriesBeingRead(
-  stores: Stores,
-  deployment: string,
-  { incarnation }: MemberFence,
-): Promise<Position | undefined> {
-  try {
-    // The holder of one that has expired stops by itself, and nobody may ever write its end.
-    const alive = { revoked: false, $expr: { $gt: ['$expiresAt', '$$NOW'] } };
-    const leases = await stores.leases.find({ deployment, purpose: 'restore', ...alive }).toArray();
-    // One that waits for its next try has no lease.
-    const waiting = await stores.restores.find({ deployment, state: 'running', until: { $exists: true } }).toArray();
-    const ids = [...leases, ...waiting].flatMap(({ snapshot }) => (snapshot === null ? [] : [snapshot]));
-    if (ids.length === 0) return undefined;
-    const read = await stores.manifests
-      .find({ _id: { $in: ids }, incarnation })
-      .project<Pick<ManifestRecord, 'oplogFrom'>>({ oplogFrom: 1 })
-      .toArray();
-    return read
-      .map(({ oplogFrom }) => fromStoredPosition(oplogFrom))
-      .reduce<Position | undefined>((first, one) => (first ? earlierOf(first, one) : one), undefined);
-  } catch (error) {
-    throw castDriverError(error, 'store', `looking for restores of ${deployment}`);
-  }
 }
 
 interface KeptManifest extends KeptSnapshot {

@@ -112,6 +112,7 @@ interface Following {
 /** Settles when following can be tried again; throws what no further try will mend. */
 async function recover({ ctx, parts }: Following, error: unknown, failures: number): Promise<void> {
   const { stores, source, fence } = parts;
+  if (isLifeboatError(error, 'SourceRolledBack')) await updateMember(stores, fence, { otherHistory: true });
   const what = `following the oplog of ${source.name}`;
   if (error instanceof ChainExtended) {
     await readMember(stores, fence);

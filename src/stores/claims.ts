@@ -12,7 +12,7 @@ import { daemonTaskQueue, memberKey } from '../shared/names.ts';
 import type { Stores } from './connect.ts';
 import { findDaemon, isGone } from './daemons.ts';
 import type { MemberFence } from './members.ts';
-import type { MemberRecord } from './records.ts';
+import type { FormerSync, MemberRecord } from './records.ts';
 
 const DUPLICATE_KEY = 11000;
 
@@ -85,19 +85,28 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
                   progress: null,
                   oplog: null,
                   warnings: [],
+                  former: formerOf(record),
                 }
               : // Of the new owner's head nothing is known yet.
                 moves
                 ? { head: null, progress: null }
                 : {}),
           },
-          ...(replacing ? { $unset: { keptFor: 1, replayStops: 1 } } : {}),
+          ...(replacing ? { $unset: { keptFor: 1, replayStops: 1, otherHistory: 1 } } : {}),
         },
         { returnDocument: 'after' },
       );
       if (raised) return placed(daemon, claimOf(raised));
     }
   });
+}
+
+/** The initial syncs whose entries outlive a resync: those on which restores to a moment rest. */
+function formerOf(record: MemberRecord): readonly FormerSync[] {
+  const { incarnation, keptFor, replayStops = [], otherHistory, head, former = [] } = record;
+  const bases = keptFor?.bases ?? [];
+  if (bases.length === 0 || !head || otherHistory) return former;
+  return [...former, { incarnation, bases, replayStops: [...replayStops, head.appliedThrough] }];
 }
 
 /**

@@ -127,6 +127,19 @@ export interface MemberRecord {
    * that was read from the source then (src/steps/fetch-incoming.ts), or the head cannot get over it. Absent while there is none.
    */
   readonly replayStops?: readonly StoredPosition[];
+  /** Set when the source was seen to have another history than the stored entries: they lead to no moment of it. */
+  readonly otherHistory?: true;
+  /** Initial syncs before this one whose entries are still there, because the window reaches back to them. */
+  readonly former?: readonly FormerSync[];
+}
+
+/** What a resync leaves of the initial sync that it replaces, for as long as the window says. */
+export interface FormerSync {
+  readonly incarnation: ObjectId;
+  /** The snapshots that its entries rest on, which nobody deletes. */
+  readonly bases: readonly string[];
+  /** As those of the member were; the last is where its head durably stood. */
+  readonly replayStops: readonly StoredPosition[];
 }
 
 /** A member of the source, and which copy of the data it held for how long (src/source/copy-identity.ts). */
