@@ -7,6 +7,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { Binary, Timestamp, type MongoClient } from 'mongodb';
+import { readManifest } from '../src/blockstore/manifest.ts';
 import { findBinary } from '../src/embedded/binaries.ts';
 import { Applier } from '../src/head/apply.ts';
 import { startHeadMongod } from '../src/head/mongod.ts';
@@ -454,7 +455,19 @@ test('entries that a restore needs which waits for its next try are kept', async
     const parts = { stores, daemon: 'here', mongodFor: () => Promise.resolve(restoring.binary) };
     const { entriesReplayed } = await restoreDirectory(stepContext(), parts, request);
     assert.equal(entriesReplayed, entries);
+    const isKept = async (): Promise<boolean> => {
+      const [begin, manifest] = [
+        await beginOfChain(stores, fence.incarnation),
+        await readManifest(stores, snapshot.id),
+      ];
+      return begin !== null && compareOptimes(begin.ts, fromTimestamp(manifest.oplogFrom.ts)) <= 0;
+    };
+    assert.ok(await isKept());
+    // One that was ended by force stays as it was when it was tried last.
+    const byForce = { state: 'running' as const, triedAt: new Date(Date.now() - 25 * 3_600_000) };
+    await stores.restores.updateOne({ _id: 'waits' }, { $set: byForce });
     await removeUnneeded({ stores, fence, windowMs: 0 }, position);
+    assert.equal(await isKept(), false);
     const late = { ...request, id: 'late', path: `${directory}-2` };
     await assert.rejects(restoreDirectory(stepContext(), parts, late), (error) =>
       isLifeboatError(error, 'TimeNotRestorable'),

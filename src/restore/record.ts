@@ -60,12 +60,13 @@ export class RestoreRun {
   static async begin(stores: Stores, asked: Asked): Promise<RestoreRun> {
     const { _id, deployment, snapshot, until, destination, daemon } = asked;
     try {
+      const now = await stores.now();
       const record = await stores.restores.findOneAndUpdate(
         { _id, snapshot, until: until ?? { $exists: false }, destination },
         {
           $setOnInsert: {
             deployment,
-            startedAt: await stores.now(),
+            startedAt: now,
             endedAt: null,
             state: 'running',
             stage: 'files',
@@ -73,7 +74,7 @@ export class RestoreRun {
             problem: null,
             summary: null,
           },
-          $set: { daemon },
+          $set: { daemon, triedAt: now },
           $inc: { attempt: 1 },
         },
         { upsert: true, returnDocument: 'after' },

@@ -39,6 +39,12 @@ export async function removeFormer(
   }
 }
 
+/**
+ * For how long a restore that is not at work keeps the entries that it needs, in milliseconds. It is tried again every half
+ * minute; one whose workflow was ended by force never is, and nobody writes that.
+ */
+const WAITS_MS = 24 * 3_600_000;
+
 /** The first entry of an initial sync that a restore under way may still read, or undefined while there is no restore. */
 export async function entriesBeingRead(
   stores: Stores,
@@ -50,7 +56,10 @@ export async function entriesBeingRead(
     const alive = { revoked: false, $expr: { $gt: ['$expiresAt', '$$NOW'] } };
     const leases = await stores.leases.find({ deployment, purpose: 'restore', ...alive }).toArray();
     // One that waits for its next try has no lease.
-    const waiting = await stores.restores.find({ deployment, state: 'running', until: { $exists: true } }).toArray();
+    const triedAt = { $gt: new Date((await stores.now()).getTime() - WAITS_MS) };
+    const waiting = await stores.restores
+      .find({ deployment, state: 'running', until: { $exists: true }, triedAt })
+      .toArray();
     const ids = [...leases, ...waiting].flatMap(({ snapshot }) => (snapshot === null ? [] : [snapshot]));
     if (ids.length === 0) return undefined;
     const read = await stores.manifests

@@ -374,6 +374,8 @@ export interface RestoreRecord {
   readonly daemon: string;
   /** Counts the runs of its step; every write holds it in its filter, so that a superseded run stops. */
   readonly attempt: number;
+  /** When the newest of them began, in the store's time; absent of one that an older version ran. */
+  readonly triedAt?: Date;
   readonly state: 'running' | 'done' | 'failed' | 'cancelled';
   readonly stage: 'files' | 'replay' | 'proof' | 'hand-over' | 'done';
   readonly progress: Progress | null;
