@@ -1,7 +1,7 @@
 /** Claims on a real store: who owns a member, and whose writes count. */
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
-import { ObjectId } from 'mongodb';
+import { BSON, Long, ObjectId, Timestamp } from 'mongodb';
 import {
   claimBackup,
   claimDaemon,
@@ -106,6 +106,34 @@ test('starting over makes one new incarnation, also when the claim is run twice'
   const record = await readMember(stores, fenceOf(twice));
   assert.deepEqual([record.sync, record.head, record.phase], [null, null, 'initial-sync']);
 });
+
+test('starting over keeps what restores to a moment rest on, whatever is known of the head, and nothing of another history', async () => {
+  const first = await make();
+  const at = (t: number) => ({ ts: new Timestamp({ t, i: 1 }), t: Long.fromNumber(1) });
+  const keptFor = { windowMs: HOUR, bases: ['base', 'next'] };
+  const noted = { keptFor, replayStops: [at(5)], differs: at(7) };
+  await updateMember(stores, fenceOf(first), noted);
+  const over = async (replace: string): Promise<MemberClaim> => {
+    const { member } = await claimBackup(stores, { deployment: 'shop', claimant: 'd1', replace });
+    assert.ok(member);
+    return member;
+  };
+  const second = await over(first.incarnation);
+  const former = { incarnation: ObjectId.createFromHexString(first.incarnation), bases: keptFor.bases };
+  const record = await readMember(stores, fenceOf(second));
+  assert.deepEqual(plain(record.former), plain([{ ...former, replayStops: [at(5)], differs: at(7) }]));
+  assert.deepEqual([record.keptFor, record.replayStops, record.differs], [undefined, undefined, undefined]);
+  // One that was never validated leaves nothing behind, and one of another history neither.
+  const third = await over(second.incarnation);
+  await updateMember(stores, fenceOf(third), { keptFor, otherHistory: true });
+  const fourth = await readMember(stores, fenceOf(await over(third.incarnation)));
+  assert.deepEqual([plain(fourth.former), fourth.otherHistory], [plain(record.former), undefined]);
+});
+
+/** As it crosses a process border: numbers as the driver gives them. */
+function plain(value: unknown): unknown {
+  return BSON.EJSON.parse(BSON.EJSON.stringify(value));
+}
 
 async function daemonsThere(): Promise<void> {
   await registerDaemon(stores, { id: 'd1', host: 'h', pid: 1, version: '0', process: 'p1' });

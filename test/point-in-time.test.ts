@@ -31,6 +31,7 @@ import {
 import { restoreDirectory } from '../src/steps/restore-directory.ts';
 import { removeUnneeded } from '../src/steps/apply-entries.ts';
 import { takeLease } from '../src/stores/leases.ts';
+import { noteDifference } from '../src/stores/members.ts';
 import { crashOf } from './support/crash-child.ts';
 import { DataPath, type DataPathOptions } from './support/data-path.ts';
 import { testFolder } from './support/folders.ts';
@@ -207,6 +208,8 @@ for (const dieAt of ['proof: hashes', 'replay', 'proof: validate']) {
         (error) => isLifeboatError(error, 'HeadStartFailed'),
       );
 
+      // What has every entry needs none of them any more.
+      if (dieAt === 'proof: validate') await path.stores.batches.deleteMany({});
       const ctx = stepContext();
       const parts = { stores: path.stores, daemon: 'here', mongodFor: () => findBinary('mongod') };
       const summary = await restoreDirectory(ctx, parts, request);
@@ -409,6 +412,12 @@ test('from a snapshot that the next one was found to differ after, nothing leads
     await assert.rejects(restorePoint(path.stores, 'shop', { optime: second.optime }, NEVER), (error) =>
       isLifeboatError(error, 'TimeNotRestorable'),
     );
+    // One behind it is no better for not having been compared, also once that one is gone.
+    await noteDifference(path.stores, path.fence, { ts: second.optime, term: 1 });
+    await path.snapshot();
+    await path.stores.manifests.deleteOne({ _id: second.id });
+    const left = await readRestorable(path.stores, 'shop');
+    assert.deepEqual(restorableRanges(left.snapshots, left.chains), [{ from: snapshot.optime, to: snapshot.optime }]);
     await path.stores.manifests.updateOne({ _id: snapshot.id }, differs);
     await assert.rejects(restorePoint(path.stores, 'shop', undefined, NEVER), /every snapshot of shop/);
   });
@@ -464,7 +473,7 @@ test('entries that a restore needs which waits for its next try are kept', async
     };
     assert.ok(await isKept());
     // One that was ended by force stays as it was when it was tried last.
-    const byForce = { state: 'running' as const, triedAt: new Date(Date.now() - 25 * 3_600_000) };
+    const byForce = { state: 'running' as const, seenAt: new Date(Date.now() - 25 * 3_600_000) };
     await stores.restores.updateOne({ _id: 'waits' }, { $set: byForce });
     await removeUnneeded({ stores, fence, windowMs: 0 }, position);
     assert.equal(await isKept(), false);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { baseOfEntries } from '../src/oplogstore/keep.ts';
+import { compareOptimes } from '../src/shared/optime.ts';
 import { pinsOf, retentionOf, type Keep, type RetainedSnapshot } from '../src/retention/plan.ts';
 
 const HOUR_MS = 3_600_000;
@@ -123,6 +124,18 @@ test('what the stored entries rest on is pinned whatever the window is said to b
     bases: ['2026-06-16T18:00'],
   });
   assert.deepEqual(pins.get('2026-06-16T18:00'), ['restores to a point in time']);
+});
+
+test('what comes behind a place that no replay goes beyond rests on the next snapshot, which is pinned', () => {
+  const snapshots = everySixHours(8);
+  const [stop] = snapshots.filter(({ id }) => id === '2026-06-16T18:00').map(({ optime }) => optime);
+  assert.ok(stop);
+  const question = { snapshots, windowMs: 48 * HOUR_MS, now: NOW, incarnation: 'a', bases: [] };
+  const before = [...pinsOf(question).keys()];
+  const behind = snapshots.filter(({ optime }) => compareOptimes(optime, stop) > 0);
+  const oldest = behind.toSorted((a, b) => compareOptimes(a.optime, b.optime))[0];
+  assert.ok(oldest && !before.includes(oldest.id));
+  assert.deepEqual(pinsOf({ ...question, stops: [stop] }).get(oldest.id), ['restores to a point in time']);
 });
 
 test('entries rest on a snapshot that they go on from: when the window is made longer, on the same as before', () => {

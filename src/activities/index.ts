@@ -230,10 +230,12 @@ export function createDaemonActivities(daemon: Daemon): DaemonActivities {
         const time = at === undefined ? undefined : parseRestoreTime(at);
         return restorePoint(await daemon.stores(), deployment, time, ctx.signal);
       }),
-    previewRestore: ({ path, ...point }) =>
+    previewRestore: ({ deployment, path, ...point }) =>
       perform('previewRestore', NO_MEMBER, async () => {
         const { ownFolders } = daemon;
-        return previewRestore({ stores: await daemon.stores(), daemon: id, point, path, mongodFor, ownFolders });
+        const stores = await daemon.stores();
+        await requireSnapshotOf(stores, deployment, point.snapshot);
+        return previewRestore({ stores, daemon: id, point, path, mongodFor, ownFolders });
       }),
     restoreDirectory: (work) =>
       perform('restoreDirectory', labelsOf(work), async (ctx) => {

@@ -111,7 +111,9 @@ export interface DaemonActivities {
   /** From which snapshot, and up to which entry, a moment is restored; without `at`, the newest there is. */
   planRestore(request: { readonly deployment: string; readonly at?: string }): Promise<RestorePoint>;
   /** What a restore would do; changes nothing. */
-  previewRestore(request: RestorePoint & { readonly path: string }): Promise<RestorePreview>;
+  previewRestore(
+    request: RestorePoint & { readonly deployment: string; readonly path: string },
+  ): Promise<RestorePreview>;
   restoreDirectory(request: RestoreWork): Promise<RestoreSummary>;
   /** Marks a restore that did not reach its end. One that did stays as it is. */
   abandonRestore(

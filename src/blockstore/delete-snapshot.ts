@@ -17,8 +17,9 @@ import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition, fromTimestamp } from '../mongo/positions.ts';
 import { pinsOf, type RetainedSnapshot } from '../retention/plan.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
+import type { Optime } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { ManifestRecord } from '../stores/records.ts';
+import type { ManifestRecord, StoredPosition } from '../stores/records.ts';
 import { IS_SNAPSHOT } from './manifest.ts';
 
 export interface DeletionRequest {
@@ -35,6 +36,8 @@ export interface Retained {
   readonly windowMs: number;
   /** Which the stored entries rest on. */
   readonly bases: readonly string[];
+  /** Where a replay of them ends. */
+  readonly stops: readonly Optime[];
   readonly now: Date;
 }
 
@@ -48,8 +51,11 @@ export async function retainedOf(stores: Stores, deployment: string): Promise<Re
     .find({ deployment, ...IS_SNAPSHOT })
     .project<Told>(TOLD)
     .toArray();
-  const told = { incarnation: 1, keptFor: 1, 'former.bases': 1 };
+  const told = { incarnation: 1, keptFor: 1, replayStops: 1, differs: 1, 'former.bases': 1 };
   const member = await stores.members.findOne({ deployment }, { projection: told });
+  // Of a head that was found to differ from its source nothing is good from there on.
+  const isPast = ({ ts }: StoredPosition, incarnation: ObjectId): boolean =>
+    member?.differs !== undefined && member.incarnation.equals(incarnation) && !ts.lessThan(member.differs.ts);
   return {
     snapshots: found.map(({ _id, incarnation, optime, oplogFrom, wallTime, verification, hold }) => ({
       id: _id,
@@ -57,11 +63,12 @@ export async function retainedOf(stores: Stores, deployment: string): Promise<Re
       optime: fromTimestamp(optime.ts),
       oplogFrom: fromStoredPosition(oplogFrom),
       wallTime,
-      good: verification?.state !== 'different',
+      good: verification?.state !== 'different' && !isPast(optime, incarnation),
       held: hold !== undefined,
     })),
     incarnation: member?.incarnation.toHexString() ?? null,
     windowMs: member?.keptFor?.windowMs ?? 0,
+    stops: (member?.replayStops ?? []).map(({ ts }) => fromTimestamp(ts)),
     bases: [...(member?.keptFor?.bases ?? []), ...(member?.former ?? []).flatMap(({ bases }) => bases)],
     now: await stores.now(),
   };

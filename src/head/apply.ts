@@ -29,6 +29,7 @@ import { idDocument, noteMissing, type MissingDocument } from './missing.ts';
 import type { OpenHead } from './open-head.ts';
 import { isTooLarge, refuseUnlessOfTheData } from './replies.ts';
 import type { Reply } from './socket.ts';
+import { refuseShadowed } from './shadowed.ts';
 import { isTolerant, later, positionIn, reached, refuseDiverged, type HeadRecord } from './state.ts';
 import { operationsKind, TransactionBuffer } from './transactions.ts';
 
@@ -557,6 +558,7 @@ export class Applier {
   async #putOff(target: OpTarget, which: (spec: Buffer) => boolean): Promise<boolean> {
     if (!('uuid' in target)) return false;
     const { socket, deferred } = this.#head;
+    refuseShadowed(this.#head, target);
     const specs = (await readIndexes(socket, target)).filter(which);
     await deferred.put(target.uuid, specs, { journaled: true });
     for (const spec of specs) await dropIndex(socket, target, indexName(spec));

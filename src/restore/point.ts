@@ -39,7 +39,7 @@ export async function readRestorable(stores: Stores, deployment: string): Promis
       })
       .toArray();
     const members = await stores.members.find({ deployment }).toArray();
-    const snapshots = manifests.map(({ _id, incarnation, optime, oplogFrom, verification }) => ({
+    const found = manifests.map(({ _id, incarnation, optime, oplogFrom, verification }) => ({
       id: _id,
       incarnation: incarnation.toHexString(),
       optime: fromTimestamp(optime.ts),
@@ -47,9 +47,11 @@ export async function readRestorable(stores: Stores, deployment: string): Promis
       oplogFrom: fromStoredPosition(oplogFrom),
       good: verification?.state !== 'different',
     }));
+    const syncs = members.flatMap((member) => [member, ...(member.former ?? [])]);
+    const snapshots = withoutBad(found, syncs);
     const chains = new Map<string, ReplayChain>();
-    const current = members.filter(({ otherHistory }) => !otherHistory);
-    for (const sync of [...current, ...members.flatMap(({ former = [] }) => former)]) {
+    for (const sync of syncs) {
+      if ('otherHistory' in sync) continue;
       const chain = await readChain(stores, sync.incarnation);
       if (chain) chains.set(sync.incarnation.toHexString(), { ...chain, stops: stopsOf(sync, snapshots) });
     }
@@ -59,19 +61,29 @@ export async function readRestorable(stores: Stores, deployment: string): Promis
   }
 }
 
+type Sync = Pick<MemberRecord, 'incarnation' | 'replayStops' | 'differs'>;
+
+/** Of a head that was found to differ from its source nothing is good from there on, whether it was compared or not. */
+function withoutBad<S extends ReplayBase>(snapshots: readonly S[], syncs: readonly Sync[]): S[] {
+  const noted = syncs.flatMap(({ incarnation, differs }) =>
+    differs ? [{ incarnation: incarnation.toHexString(), optime: fromTimestamp(differs.ts) }] : [],
+  );
+  const bad = [...noted, ...snapshots.filter((one) => !one.good)];
+  const isBad = ({ incarnation, optime }: ReplayBase): boolean =>
+    bad.some((one) => one.incarnation === incarnation && compareOptimes(one.optime, optime) <= 0);
+  return snapshots.map((one) => ({ ...one, good: !isBad(one) }));
+}
+
 /**
- * Where a replay ends: at the entries that are noted, and at the last snapshot before one that was found to differ from its
- * source. What led from the one to the other would lead there again, and nobody knows from where on it is wrong.
+ * Where a replay ends: at the entries that are noted, and at the last good snapshot where a later one was found to differ from
+ * its source. What led from the one to the other would lead there again, and nobody knows from where on it is wrong.
  */
-function stopsOf(
-  { incarnation, replayStops = [] }: Pick<MemberRecord, 'incarnation' | 'replayStops'>,
-  snapshots: readonly ReplayBase[],
-): Optime[] {
-  const own = snapshots
-    .filter((one) => one.incarnation === incarnation.toHexString())
-    .toSorted((a, b) => compareOptimes(a.optime, b.optime));
-  const beforeBad = own.filter(({ good }, n) => good && own[n + 1]?.good === false);
-  return [...replayStops.map(({ ts }) => fromTimestamp(ts)), ...beforeBad.map(({ optime }) => optime)];
+function stopsOf({ incarnation, replayStops = [], differs }: Sync, snapshots: readonly ReplayBase[]): Optime[] {
+  const own = snapshots.filter((one) => one.incarnation === incarnation.toHexString());
+  const good = own.filter((one) => one.good).map(({ optime }) => optime);
+  const isBroken = differs !== undefined || good.length < own.length;
+  const last = isBroken ? good.toSorted(compareOptimes).slice(-1) : [];
+  return [...replayStops.map(({ ts }) => fromTimestamp(ts)), ...last];
 }
 
 /**

@@ -7,7 +7,7 @@ import { fromTimestamp } from '../mongo/positions.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { RestorePoint, RestorePreview } from '../shared/messages.ts';
 import type { Stores } from '../stores/connect.ts';
-import { refuseTakenPlace, RestoreTarget } from './target.ts';
+import { castTargetError, refuseTakenPlace, RestoreTarget } from './target.ts';
 
 export interface PreviewRequest {
   readonly stores: Stores;
@@ -43,8 +43,9 @@ export async function previewRestore(request: PreviewRequest): Promise<RestorePr
     await problemOf(() => refuseTakenPlace(path, request.ownFolders)),
     await problemOf(() => request.mongodFor(manifest.mongodVersion, until !== null)),
     await problemOf(() => {
-      if (freeBytes === null || freeBytes >= neededBytes) return Promise.resolve();
-      const what = `the disk of ${path} has ${freeBytes} bytes free, and the restore takes ${neededBytes}`;
+      // What the entries add to the files is known when they are applied.
+      if (freeBytes === null || freeBytes >= manifest.logicalBytes) return Promise.resolve();
+      const what = `the disk of ${path} has ${freeBytes} bytes free, and the files alone take ${manifest.logicalBytes}`;
       throw new LifeboatError('TargetFull', what);
     }),
   ].filter((one) => one !== null);
@@ -81,7 +82,10 @@ async function refuseFilled(path: string): Promise<void> {
   if ((await new RestoreTarget(path, '').stage()) !== 'without marks') {
     throw new LifeboatError('TargetNotEmpty', `${path} holds another restore`);
   }
-  const names = await readdir(path).catch(() => []);
+  const names = await readdir(path).catch((error: unknown) => {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+    throw castTargetError(error, path);
+  });
   if (names.length > 0) throw new LifeboatError('TargetNotEmpty', `${path} is not empty`);
 }
 

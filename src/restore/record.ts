@@ -74,7 +74,8 @@ export class RestoreRun {
             problem: null,
             summary: null,
           },
-          $set: { daemon, triedAt: now },
+          $set: { daemon },
+          $currentDate: { seenAt: true },
           $inc: { attempt: 1 },
         },
         { upsert: true, returnDocument: 'after' },
@@ -102,7 +103,10 @@ export class RestoreRun {
   async #write(fields: Partial<Omit<RestoreRecord, '_id' | 'attempt'>>): Promise<void> {
     const { _id, attempt } = this.#record;
     try {
-      const { matchedCount } = await this.#stores.restores.updateOne({ _id, attempt }, { $set: fields });
+      const { matchedCount } = await this.#stores.restores.updateOne(
+        { _id, attempt },
+        { $set: fields, $currentDate: { seenAt: true } },
+      );
       if (matchedCount === 0) throw new LifeboatError('FenceLost', `another run has taken over restore ${_id}`);
       this.#record = { ...this.#record, ...fields };
     } catch (error) {

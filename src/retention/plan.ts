@@ -6,7 +6,7 @@
  * restores to a point in time rests on, now and next (design decision 6).
  */
 import { windowSnapshot, type KeptSnapshot } from '../oplogstore/keep.ts';
-import { compareOptimes } from '../shared/optime.ts';
+import { compareOptimes, type Optime } from '../shared/optime.ts';
 
 export const TIERS = ['latest', 'daily', 'weekly', 'monthly', 'yearly'] as const;
 export type Tier = (typeof TIERS)[number];
@@ -42,6 +42,8 @@ export interface RetentionQuestion {
   readonly incarnation: string | null;
   /** Ids of the snapshots that the stored entries rest on, as whoever removes entries has written down. */
   readonly bases: readonly string[];
+  /** Optimes that no replay of those entries goes beyond: what comes behind rests on the next snapshot. */
+  readonly stops?: readonly Optime[];
 }
 
 export interface RetentionVerdict {
@@ -53,7 +55,7 @@ export interface RetentionVerdict {
  * What may not be deleted, by whomever, and why: by id. A hold is taken back first; the other two never are.
  */
 export function pinsOf(question: Omit<RetentionQuestion, 'keep'>): ReadonlyMap<string, readonly KeptFor[]> {
-  const { snapshots, windowMs, now, incarnation, bases } = question;
+  const { snapshots, windowMs, now, incarnation, bases, stops = [] } = question;
   const pins = new Map<string, KeptFor[]>();
   const pin = (snapshot: RetainedSnapshot | undefined, what: KeptFor): void => {
     if (!snapshot) return;
@@ -63,7 +65,7 @@ export function pinsOf(question: Omit<RetentionQuestion, 'keep'>): ReadonlyMap<s
   for (const snapshot of snapshots) if (snapshot.held) pin(snapshot, 'held');
   pin(newestFirst(snapshots).find(({ good }) => good) ?? newestFirst(snapshots)[0], 'last good');
   const good = snapshots.filter((snapshot) => snapshot.good);
-  const needed = [baseOf(good, windowMs, now), ...basesOfChain(good, { windowMs, now, incarnation })];
+  const needed = [baseOf(good, windowMs, now), ...basesOfChain(good, { windowMs, now, incarnation, stops })];
   const written = snapshots.filter(({ id }) => bases.includes(id));
   for (const base of [...needed, ...written]) pin(base, 'restores to a point in time');
   return pins;
@@ -74,19 +76,24 @@ function baseOf(snapshots: readonly RetainedSnapshot[], windowMs: number, now: D
   return windowSnapshot({ snapshots, windowMs, now });
 }
 
+type Stops = Required<Pick<RetentionQuestion, 'stops'>>;
+
 /**
  * What the entries that are kept are replayed onto (without one that is as old as the window, the oldest of their chain),
- * and the next one, which takes its place when it is as old: without it the place would never be taken, and no entry go.
+ * and the next one, which takes its place when it is as old: without it the place would never be taken, and no entry go. And
+ * the next one behind each place that no replay goes beyond.
  */
 function basesOfChain(
   snapshots: readonly RetainedSnapshot[],
-  { windowMs, now, incarnation }: Pick<RetentionQuestion, 'windowMs' | 'now' | 'incarnation'>,
+  { windowMs, now, incarnation, stops }: Pick<RetentionQuestion, 'windowMs' | 'now' | 'incarnation'> & Stops,
 ): readonly RetainedSnapshot[] {
   if (windowMs === 0) return [];
   const own = newestFirst(snapshots.filter((snapshot) => snapshot.incarnation === incarnation));
   const base = baseOf(own, windowMs, now) ?? own.at(-1);
-  const next = base && own.findLast(({ optime }) => compareOptimes(optime, base.optime) > 0);
-  return [base, next].filter((one) => one !== undefined);
+  const firstBehind = (at: Optime): RetainedSnapshot | undefined =>
+    own.findLast(({ optime }) => compareOptimes(optime, at) > 0);
+  const behind = base ? [base.optime, ...stops.filter((stop) => compareOptimes(stop, base.optime) >= 0)] : [];
+  return [base, ...behind.map(firstBehind)].filter((one) => one !== undefined);
 }
 
 /** Which snapshots stay, and for what. */

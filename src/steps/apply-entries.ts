@@ -15,7 +15,7 @@ import { Pace, secondsLeft } from '../shared/pace.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
-import type { ManifestRecord } from '../stores/records.ts';
+import type { ManifestRecord, MemberRecord } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
 import { entriesBeingRead, removeFormer } from './former-syncs.ts';
 import { fetchIncoming } from './fetch-incoming.ts';
@@ -92,8 +92,8 @@ const STOPS_REPLAY: ReadonlySet<ErrorName> = new Set([
 async function noteStuck({ stores, fence, head }: ApplyParts, kind: ErrorName): Promise<void> {
   const { position } = head.state();
   if (!position) return;
-  const { deployment, member } = await readMember(stores, fence);
-  const snapshots = kind === 'Diverged' ? await keptSnapshots(stores, deployment, member, fence) : [];
+  const record = await readMember(stores, fence);
+  const snapshots = kind === 'Diverged' ? await keptSnapshots(stores, record) : [];
   const last = snapshots.toSorted((a, b) => compareOptimes(a.optime, b.optime)).at(-1);
   if (kind === 'Diverged' && !last) return;
   await noteReplayStop(stores, fence, last?.position ?? position.appliedThrough);
@@ -288,11 +288,12 @@ export async function removeUnneeded(
   { stores, fence, windowMs }: Pick<ApplyParts, 'stores' | 'fence' | 'windowMs'>,
   head: HeadPosition,
 ): Promise<void> {
-  const { deployment, member, sync, keptFor } = await readMember(stores, fence);
+  const record = await readMember(stores, fence);
+  const { deployment, sync, keptFor } = record;
   const begin = await beginOfChain(stores, fence.incarnation);
   if (!begin || (sync !== null && sync.stage !== 'validated')) return;
   const now = await stores.now();
-  const snapshots = await keptSnapshots(stores, deployment, member, fence);
+  const snapshots = await keptSnapshots(stores, record);
   const base = baseOfEntries({ windowMs, now, snapshots }, begin);
   // That deletion ends first, one way or the other.
   if (base?.isMarked) return;
@@ -334,13 +335,15 @@ interface KeptManifest extends KeptSnapshot {
 
 async function keptSnapshots(
   stores: Stores,
-  deployment: string,
-  member: string,
-  { incarnation }: MemberFence,
+  { deployment, member, incarnation, differs }: MemberRecord,
 ): Promise<KeptManifest[]> {
+  const good = {
+    'verification.state': { $ne: 'different' as const },
+    ...(differs ? { 'optime.ts': { $lt: differs.ts } } : {}),
+  };
   try {
     const manifests = await stores.manifests
-      .find({ deployment, member, incarnation, 'verification.state': { $ne: 'different' } })
+      .find({ deployment, member, incarnation, ...good })
       .project<Pick<ManifestRecord, '_id' | 'optime' | 'oplogFrom' | 'wallTime' | 'deleting'>>({
         deleting: 1,
         optime: 1,

@@ -56,9 +56,9 @@ export async function entriesBeingRead(
     const alive = { revoked: false, $expr: { $gt: ['$expiresAt', '$$NOW'] } };
     const leases = await stores.leases.find({ deployment, purpose: 'restore', ...alive }).toArray();
     // One that waits for its next try has no lease.
-    const triedAt = { $gt: new Date((await stores.now()).getTime() - WAITS_MS) };
+    const seenAt = { $gt: new Date((await stores.now()).getTime() - WAITS_MS) };
     const waiting = await stores.restores
-      .find({ deployment, state: 'running', until: { $exists: true }, triedAt })
+      .find({ deployment, state: 'running', until: { $exists: true }, seenAt })
       .toArray();
     const ids = [...leases, ...waiting].flatMap(({ snapshot }) => (snapshot === null ? [] : [snapshot]));
     if (ids.length === 0) return undefined;

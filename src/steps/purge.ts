@@ -64,9 +64,12 @@ async function storedOf(stores: Stores, deployment: string): Promise<Stored> {
     .toArray();
   const snapshots = new Set([...(record?.purge?.snapshots ?? []), ...manifests.map(({ _id }) => _id)]);
   const incarnations = new Set(
-    [...(record?.purge?.incarnations ?? []), ...[...members, ...manifests].map(({ incarnation }) => incarnation)].map(
-      (id) => id.toHexString(),
-    ),
+    [
+      ...(record?.purge?.incarnations ?? []),
+      ...[...members, ...members.flatMap(({ former = [] }) => former), ...manifests].map(
+        ({ incarnation }) => incarnation,
+      ),
+    ].map((id) => id.toHexString()),
   );
   return {
     record,

@@ -156,9 +156,12 @@ async function fillAndProve(
   // Read again: only a snapshot that is there after the lease is held by it.
   const manifest = await readManifest(stores, snapshot);
   await checkManifest(stores, manifest);
-  if (until) await requireEntries(stores, manifest);
-  // Before hours of copying: it may not be there.
-  await parts.mongodFor(manifest.mongodVersion, until !== undefined);
+  const begun = await target.stage();
+  if (begun === 'without marks' || begun === 'files') {
+    if (until) await requireEntries(stores, manifest);
+    // Before hours of copying: it may not be there.
+    await parts.mongodFor(manifest.mongodVersion, until !== undefined);
+  }
   const signal = AbortSignal.any([ctx.signal, lease.signal, run.signal]);
   const report = (progress: Progress): void => {
     ctx.report(progress);

@@ -125,19 +125,25 @@ function castDiskError(error: unknown, root: string): unknown {
 /** The snapshots that a head can be made from, newest first; or why there is none, for people. */
 export type Seeds = { readonly snapshots: readonly string[] } | { readonly missing: string };
 
-type SeedOf = Pick<MemberRecord, 'deployment' | 'member' | 'incarnation'>;
+type SeedOf = Pick<MemberRecord, 'deployment' | 'member' | 'incarnation' | 'differs'>;
 
 /** Looks into the stores for what a head of this initial sync can be made from. */
-export async function seedsOf(stores: Stores, { deployment, member, incarnation }: SeedOf): Promise<Seeds> {
+export async function seedsOf(stores: Stores, { deployment, member, incarnation, differs }: SeedOf): Promise<Seeds> {
   const begin = await beginOfChain(stores, incarnation);
   try {
     const manifests = await stores.manifests
       .find({ deployment, member, incarnation, ...IS_SNAPSHOT })
       .sort({ 'optime.ts': -1, createdAt: -1 })
-      .project<Pick<ManifestRecord, '_id' | 'oplogFrom' | 'verification'>>({ oplogFrom: 1, 'verification.state': 1 })
+      .project<Pick<ManifestRecord, '_id' | 'optime' | 'oplogFrom' | 'verification'>>({
+        optime: 1,
+        oplogFrom: 1,
+        'verification.state': 1,
+      })
       .toArray();
     // Made from one that differs, the head would differ as well, and nothing would say so.
-    const sound = manifests.filter(({ verification }) => verification?.state !== 'different');
+    const sound = manifests.filter(
+      ({ optime, verification }) => verification?.state !== 'different' && (!differs || optime.ts.lessThan(differs.ts)),
+    );
     if (sound.length === 0 && manifests.length > 0) {
       return { missing: 'every snapshot of this initial sync was found to differ from the source' };
     }

@@ -14,7 +14,7 @@ import { formatOptime, type Optime } from '../shared/optime.ts';
 import { together } from '../shared/signals.ts';
 import type { Stores } from '../stores/connect.ts';
 import { revokeExpiredLeases, takeLease, type Lease } from '../stores/leases.ts';
-import { readMember, type MemberFence } from '../stores/members.ts';
+import { noteDifference, readMember, type MemberFence } from '../stores/members.ts';
 import type { ManifestRecord, MemberRecord } from '../stores/records.ts';
 import type { StepContext } from './context.ts';
 import { PartVerifier, type VerificationParts } from './verify-part.ts';
@@ -143,6 +143,8 @@ async function cutAndCommit(
     const at = formatOptime(position.appliedThrough.ts);
     throw new LifeboatError('SnapshotLockLost', `the head of ${fence.key} was not held still at ${at} to the end`);
   }
+  // Before it is one: whoever finds the snapshot finds this.
+  if (verification.state === 'different') await noteDifference(stores, fence, position.appliedThrough);
   await commitManifest(stores, lease, fence, manifest, rotation);
   const { newBlocks, newStoredBytes, reusedBlocks } = cut;
   ctx.count?.('blocksNew', newBlocks);

@@ -4,7 +4,7 @@
  * An owner is sticky, because the head lies on its disk. Each run of the lifecycle raises the epoch, so that whatever
  * an earlier run left behind finds its writes refused.
  */
-import { MongoServerError, ObjectId } from 'mongodb';
+import { MongoServerError, ObjectId, type Document } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Claim, MemberClaim, Phase } from '../shared/messages.ts';
@@ -71,7 +71,13 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
       if (request.onlyTakeover && !moves) return placed(daemon, claimOf(record));
       const claimedAt = await stores.now();
       const raised = await stores.members.findOneAndUpdate(
-        { _id: record._id, incarnation: record.incarnation, 'owner.epoch': record.owner.epoch },
+        {
+          _id: record._id,
+          incarnation: record.incarnation,
+          'owner.epoch': record.owner.epoch,
+          // Of what goes into `former` nothing has changed since it was read.
+          ...(replacing ? asItIs(record, ['keptFor', 'replayStops', 'otherHistory', 'differs', 'former']) : {}),
+        },
         {
           $set: {
             owner: { daemon, epoch: record.owner.epoch + 1, claimedAt },
@@ -92,7 +98,7 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
                 ? { head: null, progress: null }
                 : {}),
           },
-          ...(replacing ? { $unset: { keptFor: 1, replayStops: 1, otherHistory: 1 } } : {}),
+          ...(replacing ? { $unset: { keptFor: 1, replayStops: 1, otherHistory: 1, differs: 1 } } : {}),
         },
         { returnDocument: 'after' },
       );
@@ -103,10 +109,15 @@ export async function claimBackup(stores: Stores, request: BackupClaimRequest): 
 
 /** The initial syncs whose entries outlive a resync: those on which restores to a moment rest. */
 function formerOf(record: MemberRecord): readonly FormerSync[] {
-  const { incarnation, keptFor, replayStops = [], otherHistory, head, former = [] } = record;
+  const { incarnation, keptFor, replayStops = [], otherHistory, differs, former = [] } = record;
   const bases = keptFor?.bases ?? [];
-  if (bases.length === 0 || !head || otherHistory) return former;
-  return [...former, { incarnation, bases, replayStops: [...replayStops, head.appliedThrough] }];
+  if (bases.length === 0 || otherHistory) return former;
+  return [...former, { incarnation, bases, replayStops, ...(differs ? { differs } : {}) }];
+}
+
+/** A filter by which fields are as they were read. */
+function asItIs(record: MemberRecord, names: readonly (keyof MemberRecord)[]): Document {
+  return Object.fromEntries(names.map((name) => [name, record[name] ?? { $exists: false }]));
 }
 
 /**

@@ -1,7 +1,9 @@
 /** Changing the record of a member: only by whoever holds its newest claim. */
 import type { ObjectId, WithoutId } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
+import { fromTimestamp, toStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { compareOptimes, type Position } from '../shared/optime.ts';
 import type { Stores } from './connect.ts';
 import type { MemberRecord } from './records.ts';
 
@@ -43,6 +45,16 @@ export async function readMember(stores: Stores, fence: MemberFence): Promise<Me
   } catch (error) {
     throw castDriverError(error, 'store', `reading the state of ${fence.key}`);
   }
+}
+
+/**
+ * Notes that a snapshot at a position was found to differ from its source: nothing from there on is good. An earlier note stays.
+ * @throws LifeboatError `FenceLost`
+ */
+export async function noteDifference(stores: Stores, fence: MemberFence, at: Position): Promise<void> {
+  const { differs } = await readMember(stores, fence);
+  if (differs && compareOptimes(fromTimestamp(differs.ts), at.ts) <= 0) return;
+  await updateMember(stores, fence, { differs: toStoredPosition(at) });
 }
 
 /** The record of that key, whoever holds its claim, or null. */

@@ -129,6 +129,8 @@ export interface MemberRecord {
   readonly replayStops?: readonly StoredPosition[];
   /** Set when the source was seen to have another history than the stored entries: they lead to no moment of it. */
   readonly otherHistory?: true;
+  /** The first snapshot of this initial sync that was found to differ from its source: nothing from there on is good. */
+  readonly differs?: StoredPosition;
   /** Initial syncs before this one whose entries are still there, because the window reaches back to them. */
   readonly former?: readonly FormerSync[];
 }
@@ -138,8 +140,9 @@ export interface FormerSync {
   readonly incarnation: ObjectId;
   /** The snapshots that its entries rest on, which nobody deletes. */
   readonly bases: readonly string[];
-  /** As those of the member were; the last is where its head durably stood. */
+  /** As those of the member were. */
   readonly replayStops: readonly StoredPosition[];
+  readonly differs?: StoredPosition;
 }
 
 /** A member of the source, and which copy of the data it held for how long (src/source/copy-identity.ts). */
@@ -374,8 +377,8 @@ export interface RestoreRecord {
   readonly daemon: string;
   /** Counts the runs of its step; every write holds it in its filter, so that a superseded run stops. */
   readonly attempt: number;
-  /** When the newest of them began, in the store's time; absent of one that an older version ran. */
-  readonly triedAt?: Date;
+  /** When it was last at work, in the store's time; absent of one that an older version ran. */
+  readonly seenAt?: Date;
   readonly state: 'running' | 'done' | 'failed' | 'cancelled';
   readonly stage: 'files' | 'replay' | 'proof' | 'hand-over' | 'done';
   readonly progress: Progress | null;

@@ -35,7 +35,7 @@ export async function restore(input: RestoreInput): Promise<RestoreSummary | Res
   const onIt = <T>(ask: () => Promise<T>): Promise<T> => failingWithCode(() => stayingOn(chosen, ask));
   const point = await onIt(() => pointOf(plan, activities));
   if (plan.dryRun) {
-    const preview = await onIt(() => activities.previewRestore({ ...point, path }));
+    const preview = await onIt(() => activities.previewRestore({ ...point, deployment, path }));
     setCurrentDetails(`Nothing was restored: the result is what restore \`${id}\` would do.`);
     return preview;
   }
