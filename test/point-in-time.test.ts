@@ -42,7 +42,7 @@ import { Random, testSeed } from './support/random.ts';
 import { startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
 import { stepContext } from './support/snapshots.ts';
 import { fillBase, SMALL_BASE } from './support/workload-data.ts';
-import { startWriters } from './support/workload.ts';
+import { startWriters, type Writers } from './support/workload.ts';
 import { withMongod } from './support/with-mongod.ts';
 
 /** A source that is written to goes on losing documents of this one, and then cannot say what it held. */
@@ -86,6 +86,39 @@ async function assertEqualAt(source: MongoClient, at: Optime, directory: string,
   });
 }
 
+interface UnderWriters {
+  readonly source: TestReplicaSet;
+  readonly path: DataPath;
+  readonly restoring: Restoring;
+  /** Taken before the first of them wrote. */
+  readonly snapshot: SnapshotSummary;
+  readonly random: Random;
+  readonly writers: Writers;
+}
+
+/** A source of that mongod with every kind of data, its backup, and writers that are stopped in the end. */
+async function underWriters(
+  t: TestContext,
+  binary: string,
+  use: (given: UnderWriters) => Promise<void>,
+): Promise<void> {
+  const random = seeded(t);
+  await using folder = await testFolder();
+  // A 4.4 with less comes to a stop for good: what is read of the past and what is written fill it up between them.
+  await using source = await startReplicaSet({ binary, name: 'source', cacheGiB: 1 });
+  await fillBase(source.client, source.members[0]?.address ?? { port: 0 }, random);
+  await using path = await DataPath.open({ source: source.uri, mongod: binary });
+  await path.initialSync();
+  const snapshot = await path.snapshot();
+  const restoring = { path, binary, folder: folder.path };
+  const writers = await startWriters(source.uri, { random, base: SMALL_BASE });
+  try {
+    await use({ source, path, restoring, snapshot, random, writers });
+  } finally {
+    await writers.stop();
+  }
+}
+
 for (const version of [null, ...OTHER_VERSIONS]) {
   const found = version === null ? { path: await findBinary('mongod') } : await mongodOf(version);
   const skip = 'missing' in found && found.missing;
@@ -96,17 +129,7 @@ for (const version of [null, ...OTHER_VERSIONS]) {
     async (t) => {
       assert.ok('path' in found);
       const { path: binary } = found;
-      const random = seeded(t);
-      await using folder = await testFolder();
-      // A 4.4 with less comes to a stop for good: what is read of the past and what is written fill it up between them.
-      await using source = await startReplicaSet({ binary, name: 'source', cacheGiB: 1 });
-      await fillBase(source.client, source.members[0]?.address ?? { port: 0 }, random);
-      await using path = await DataPath.open({ source: source.uri, mongod: binary });
-      await path.initialSync();
-      const first = await path.snapshot();
-      const restoring = { path, binary, folder: folder.path };
-      const writers = await startWriters(source.uri, { random, base: SMALL_BASE });
-      try {
+      await underWriters(t, binary, async ({ source, path, restoring, snapshot, random, writers }) => {
         for (let round = 0; round < 3; round++) {
           await writers.takeSteps(100 + random.below(100));
           // No server can tell what its catalog was: from here on it stays as it is.
@@ -122,14 +145,12 @@ for (const version of [null, ...OTHER_VERSIONS]) {
           const { directory, summary } = await restoreTo(restoring, point);
           t.diagnostic(`${formatOptime(wanted)}: ${summary.entriesReplayed} entries on ${point.snapshot}`);
           assert.deepEqual(summary.optime, point.until?.ts);
-          assert.equal(point.snapshot === first.id, round < 2);
+          assert.equal(point.snapshot === snapshot.id, round < 2);
           await assertEqualAt(source.client, wanted, directory, binary);
           if (round === 1) await path.snapshot();
           writers.resumeCatalog();
         }
-      } finally {
-        await writers.stop();
-      }
+      });
     },
   );
 }
@@ -141,30 +162,23 @@ for (const version of [null, '5.0', '6.0.27'] as const) {
   test(`the server's own replay of the same entries comes to the same: ${what}`, { skip }, async (t) => {
     assert.ok('path' in found);
     const { path: binary } = found;
-    const random = seeded(t);
-    await using folder = await testFolder();
-    await using source = await startReplicaSet({ binary, name: 'source', cacheGiB: 1 });
-    await fillBase(source.client, source.members[0]?.address ?? { port: 0 }, random);
-    await using path = await DataPath.open({ source: source.uri, mongod: binary });
-    await path.initialSync();
-    const snapshot = await path.snapshot();
-    const writers = await startWriters(source.uri, { random, base: SMALL_BASE });
-    await writers.takeSteps(300);
-    await writers.stop();
-    const end = await path.newest();
-    await path.applyUntil(end);
-    const restoring = { path, binary, folder: folder.path };
-    const point = await restorePoint(path.stores, 'shop', { optime: end.ts }, NEVER);
-    const { directory } = await restoreTo(restoring, point);
-    await assertEqualAt(source.client, end.ts, directory, binary);
+    await underWriters(t, binary, async ({ source, path, restoring, snapshot, writers }) => {
+      await writers.takeSteps(300);
+      await writers.stop();
+      const end = await path.newest();
+      await path.applyUntil(end);
+      const point = await restorePoint(path.stores, 'shop', { optime: end.ts }, NEVER);
+      const { directory } = await restoreTo(restoring, point);
+      await assertEqualAt(source.client, end.ts, directory, binary);
 
-    const asItIs = { ...point, until: null };
-    const { directory: native } = await restoreTo(restoring, asItIs, 'native');
-    const [from] = (await readRestorable(path.stores, 'shop')).snapshots.map(({ position }) => position);
-    assert.ok(from && compareOptimes(from.ts, snapshot.optime) === 0);
-    const { incarnation } = path.fence;
-    await replayNatively({ stores: path.stores, incarnation, dbpath: native, from, until: end, binary });
-    await assertEqualAt(source.client, end.ts, native, binary);
+      const asItIs = { ...point, until: null };
+      const { directory: native } = await restoreTo(restoring, asItIs, 'native');
+      const [from] = (await readRestorable(path.stores, 'shop')).snapshots.map(({ position }) => position);
+      assert.ok(from && compareOptimes(from.ts, snapshot.optime) === 0);
+      const { incarnation } = path.fence;
+      await replayNatively({ stores: path.stores, incarnation, dbpath: native, from, until: end, binary });
+      await assertEqualAt(source.client, end.ts, native, binary);
+    });
   });
 }
 

@@ -5,6 +5,7 @@ import { castDriverError } from '../mongo/errors.ts';
 import { toStoredPosition } from '../mongo/positions.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import type { Problem } from '../shared/messages.ts';
+import { thatRestore } from '../restore/record.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { RestoreWork } from './types.ts';
 
@@ -26,16 +27,11 @@ export interface RestoreEnding extends RestoreWork {
 /** Marks a restore as failed or cancelled; one that is done stays done, and one of the same id but another kind stays. */
 export async function abandonRestore(stores: Stores, ending: RestoreEnding): Promise<void> {
   const { id, deployment, snapshot, until, path, daemon, state, problem } = ending;
+  const ofMoment = until ? { until: toStoredPosition(until) } : {};
   try {
     const now = await stores.now();
     await stores.restores.updateOne(
-      {
-        _id: id,
-        snapshot,
-        until: until ? toStoredPosition(until) : { $exists: false },
-        destination: `dir:${path}`,
-        state: { $ne: 'done' },
-      },
+      { ...thatRestore({ _id: id, snapshot, destination: `dir:${path}`, ...ofMoment }), state: { $ne: 'done' } },
       {
         // A run that is still about loses its turn: `attempt` is its fence.
         $inc: { attempt: 1 },

@@ -20,7 +20,7 @@ import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
 import type { Optime } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import type { ManifestRecord, StoredPosition } from '../stores/records.ts';
-import { IS_SNAPSHOT } from './manifest.ts';
+import { IS_SNAPSHOT, isGood } from './manifest.ts';
 
 export interface DeletionRequest {
   readonly snapshot: string;
@@ -53,9 +53,8 @@ export async function retainedOf(stores: Stores, deployment: string): Promise<Re
     .toArray();
   const told = { incarnation: 1, keptFor: 1, replayStops: 1, differs: 1, 'former.bases': 1 };
   const member = await stores.members.findOne({ deployment }, { projection: told });
-  // Of a head that was found to differ from its source nothing is good from there on.
-  const isPast = ({ ts }: StoredPosition, incarnation: ObjectId): boolean =>
-    member?.differs !== undefined && member.incarnation.equals(incarnation) && !ts.lessThan(member.differs.ts);
+  const differsOf = (incarnation: ObjectId): StoredPosition | undefined =>
+    member?.incarnation.equals(incarnation) ? member.differs : undefined;
   return {
     snapshots: found.map(({ _id, incarnation, optime, oplogFrom, wallTime, verification, hold }) => ({
       id: _id,
@@ -63,7 +62,7 @@ export async function retainedOf(stores: Stores, deployment: string): Promise<Re
       optime: fromTimestamp(optime.ts),
       oplogFrom: fromStoredPosition(oplogFrom),
       wallTime,
-      good: verification?.state !== 'different' && !isPast(optime, incarnation),
+      good: isGood({ optime, verification }, differsOf(incarnation)),
       held: hold !== undefined,
     })),
     incarnation: member?.incarnation.toHexString() ?? null,

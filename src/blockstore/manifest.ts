@@ -10,7 +10,7 @@ import { castDriverError } from '../mongo/errors.ts';
 import { LifeboatError } from '../shared/errors.ts';
 import { PART_BYTES } from '../stores/bytes.ts';
 import type { Stores } from '../stores/connect.ts';
-import type { ManifestPartRecord, ManifestRecord } from '../stores/records.ts';
+import type { ManifestPartRecord, ManifestRecord, StoredPosition, StoredVerification } from '../stores/records.ts';
 import { HASH_BYTES } from './blocks.ts';
 
 /** A run of blocks of one file: what a part says. */
@@ -34,6 +34,17 @@ export interface BlockPlace {
 
 /** What is being deleted is no snapshot any more. */
 export const IS_SNAPSHOT = { deleting: { $exists: false } } as const;
+
+/**
+ * False of a snapshot that was found to differ from its source, and of all behind it, compared or not.
+ * @param differs of the initial sync that it is of (MemberRecord.differs)
+ */
+export function isGood(
+  { optime, verification }: Pick<ManifestRecord, 'optime'> & { readonly verification?: StoredVerification | undefined },
+  differs: StoredPosition | undefined,
+): boolean {
+  return verification?.state !== 'different' && (!differs || optime.ts.lessThan(differs.ts));
+}
 
 const METADATA: ReadonlySet<string> = new Set(['WiredTiger', 'WiredTiger.turtle', 'WiredTiger.wt']);
 

@@ -15,7 +15,8 @@ import type { Position } from '../shared/optime.ts';
 import { commandName, positionOf, type OplogEntry } from './entry.ts';
 import { buildIndexes, dropIndex, indexChange, indexName, isSecondary, readIndexes } from './indexes.ts';
 import type { OpenHead } from './open-head.ts';
-import { BUCKETS, refuseShadowed } from './shadowed.ts';
+import { BUCKETS } from '../source/filter.ts';
+import { refuseShadowed } from './shadowed.ts';
 import { refuseUnlessOfTheData } from './replies.ts';
 
 interface Command {

@@ -5,10 +5,8 @@
  * UUID; what an entry says of the indexes of such a collection cannot be done to a head.
  */
 import { LifeboatError } from '../shared/errors.ts';
+import { BUCKETS } from '../source/filter.ts';
 import { namespaceOf, type HeadCatalog, type HeadCollection } from './catalog.ts';
-
-/** What the collection is called that holds the documents of a time series, before the name of that. */
-export const BUCKETS = 'system.buckets.';
 
 interface HeadNames {
   readonly catalog: HeadCatalog;

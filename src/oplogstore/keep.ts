@@ -1,6 +1,6 @@
 /** Which stored entries are still needed. Pure; design decision 6. */
 import type { HeadPosition } from '../shared/messages.ts';
-import { compareOptimes, type Optime, type Position } from '../shared/optime.ts';
+import { compareOptimes, earlierPosition, type Optime, type Position } from '../shared/optime.ts';
 
 /** What is asked of a committed snapshot here. */
 export interface KeptSnapshot {
@@ -66,5 +66,5 @@ export function keepEntriesFrom(question: KeepQuestion): Position | null {
   if (windowMs === 0) return head.oplogFrom;
   const base = windowSnapshot(question);
   if (!base) return null;
-  return compareOptimes(base.oplogFrom.ts, head.oplogFrom.ts) <= 0 ? base.oplogFrom : head.oplogFrom;
+  return earlierPosition(base.oplogFrom, head.oplogFrom);
 }

@@ -16,6 +16,7 @@ import { canonicalJson, NotExtendedJson } from '../bson/extended-json.ts';
 import { documentLength } from '../bson/raw.ts';
 import { Crc64 } from '../shared/crc64.ts';
 import { LifeboatError } from '../shared/errors.ts';
+import { BUCKETS } from '../source/filter.ts';
 
 /** Where the bytes go. The writer calls it again only when it is done, and the caller's buffers are the caller's then. */
 export type Sink = (bytes: Buffer) => Promise<void>;
@@ -79,9 +80,6 @@ const TERMINATOR = Buffer.of(0xff, 0xff, 0xff, 0xff);
 const LONGEST_DOCUMENT = 16 * 1024 * 1024;
 
 const EMPTY_DOCUMENT_BYTES = 5;
-
-/** What the collection is called that holds the documents of a time series, before the name of that. */
-const BUCKETS = 'system.buckets.';
 
 /**
  * What `mongorestore` reads to its end before it begins with any other collection (mongorestore.go, Restore): it keeps them

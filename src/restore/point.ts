@@ -136,6 +136,5 @@ function noMoment(deployment: string, snapshots: number): LifeboatError {
 }
 
 function moment(optime: Optime): string {
-  const wall = new Date(optime.t * 1000).toISOString().replace('.000Z', 'Z');
-  return `${formatOptime(optime)} (${wall})`;
+  return `${formatOptime(optime)} (${formatRestoreTime({ second: optime.t })})`;
 }

@@ -111,13 +111,13 @@ const CRASHES = new Set(['SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGSEGV', 'SI
  */
 export async function verdict(
   { dbpath, logPath }: Pick<ProofRequest, 'dbpath' | 'logPath'>,
-  exit: MongodExit | undefined,
+  exit: MongodExit,
   how: string,
   cause?: unknown,
   kinds: VerdictKinds = { gaveUp: 'RestoreProofFailed', interrupted: 'ProofInterrupted' },
 ): Promise<LifeboatError> {
   if (await isDiskFull(dbpath)) return new LifeboatError('TargetFull', `the disk of ${dbpath} is full`, { cause });
-  const gaveUp = exit === undefined || (exit.signal === null ? exit.code !== 0 : CRASHES.has(exit.signal));
+  const gaveUp = exit.signal === null ? exit.code !== 0 : CRASHES.has(exit.signal);
   const kind = gaveUp ? kinds.gaveUp : kinds.interrupted;
   return new LifeboatError(kind, `mongod ${how} on ${dbpath}; its log is ${logPath}`, { cause });
 }

@@ -1,5 +1,5 @@
 /** The record of a restore: what was asked for, how far it is, how it went. */
-import { MongoServerError } from 'mongodb';
+import { MongoServerError, type Filter } from 'mongodb';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromTimestamp, toTimestamp } from '../mongo/positions.ts';
 import { isLifeboatError, LifeboatError } from '../shared/errors.ts';
@@ -25,6 +25,16 @@ export function storedSummary(
 ): NonNullable<RestoreRecord['summary']> {
   const { optime, bytes, entriesReplayed, durationMs, verified } = summary;
   return { optime: toTimestamp(optime), bytes, entriesReplayed, durationMs, verified };
+}
+
+/** The filter of a restore's record: one of that id, from there to there. */
+export function thatRestore({
+  _id,
+  snapshot,
+  until,
+  destination,
+}: Pick<Asked, '_id' | 'snapshot' | 'until' | 'destination'>): Filter<RestoreRecord> {
+  return { _id, snapshot, until: until ?? { $exists: false }, destination };
 }
 
 /** One run of a restore's step: the only one that may write the record until a later run begins. */
@@ -58,11 +68,11 @@ export class RestoreRun {
    * @throws LifeboatError `BadInput` when the id belongs to another restore
    */
   static async begin(stores: Stores, asked: Asked): Promise<RestoreRun> {
-    const { _id, deployment, snapshot, until, destination, daemon } = asked;
+    const { _id, deployment, daemon } = asked;
     try {
       const now = await stores.now();
       const record = await stores.restores.findOneAndUpdate(
-        { _id, snapshot, until: until ?? { $exists: false }, destination },
+        thatRestore(asked),
         {
           $setOnInsert: {
             deployment,

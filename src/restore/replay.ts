@@ -136,7 +136,7 @@ const PASSES: ReadonlySet<ErrorName> = new Set(['ReplayFailed', 'EntriesDamaged'
 
 function judged(
   { directory: { dbpath, logPath } }: ReplayRequest,
-  exit: MongodExit | undefined,
+  exit: MongodExit,
   how: string,
   cause?: unknown,
 ): Promise<LifeboatError> {

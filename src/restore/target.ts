@@ -161,6 +161,11 @@ export class RestoreTarget {
     return join(this.path, REPLAYED);
   }
 
+  /** All three: a killed run may have left its mongod on any. */
+  get dbpaths(): readonly string[] {
+    return RESTORE_DBPATHS.map((name) => join(this.path, name));
+  }
+
   /** The folder for what the replay keeps. */
   get work(): string {
     return join(this.path, WORK);

@@ -35,6 +35,11 @@ export function minOptime(a: Optime, b: Optime): Optime {
   return compareOptimes(a, b) <= 0 ? a : b;
 }
 
+/** The one whose entry comes first. */
+export function earlierPosition(a: Position, b: Position): Position {
+  return compareOptimes(a.ts, b.ts) <= 0 ? a : b;
+}
+
 /** True when both name the same oplog entry: optime and term agree. */
 export function samePosition(a: Position, b: Position): boolean {
   return a.term === b.term && compareOptimes(a.ts, b.ts) === 0;

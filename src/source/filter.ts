@@ -7,7 +7,8 @@
 /** The server's own databases: users, roles and the like. No pattern speaks of them. */
 const ALWAYS_IN = new Set(['admin', 'config', 'local']);
 
-const BUCKETS = 'system.buckets.';
+/** What the collection is called that holds the documents of a time series, before the name of that. */
+export const BUCKETS = 'system.buckets.';
 
 /**
  * What a server calls a collection for a while: that of an aggregation's `$out` or a map-reduce, of a rename to another

@@ -1,5 +1,5 @@
 /** Step: apply the stored oplog entries to the head, as they come, and remove what nothing needs any more. */
-import { IS_SNAPSHOT } from '../blockstore/manifest.ts';
+import { IS_SNAPSHOT, isGood } from '../blockstore/manifest.ts';
 import type { HeadAttempt, HeadOwner } from '../head/owner.ts';
 import { later, positionIn, reached, refuseDiverged } from '../head/state.ts';
 import { castDriverError } from '../mongo/errors.ts';
@@ -10,7 +10,7 @@ import { removeApplied } from '../oplogstore/removal.ts';
 import { isLifeboatError, LifeboatError, type ErrorName } from '../shared/errors.ts';
 import type { HeadPosition } from '../shared/messages.ts';
 import { Meter } from '../shared/meter.ts';
-import { compareOptimes, samePosition, type Position } from '../shared/optime.ts';
+import { compareOptimes, earlierPosition, samePosition, type Position } from '../shared/optime.ts';
 import { Pace, secondsLeft } from '../shared/pace.ts';
 import { requireRecordedSet, type Source } from '../source/connect.ts';
 import type { Stores } from '../stores/connect.ts';
@@ -309,7 +309,7 @@ export async function removeUnneeded(
   if (!keepFrom) return;
   // Whoever restores takes a lease first and looks for the entries after that: one that began earlier is seen here.
   const read = await entriesBeingRead(stores, deployment, fence.incarnation);
-  await removeApplied(stores, fence.incarnation, read ? earlierOf(read, keepFrom) : keepFrom);
+  await removeApplied(stores, fence.incarnation, read ? earlierPosition(read, keepFrom) : keepFrom);
   if (both.length > bases.length) await updateMember(stores, fence, { keptFor: { windowMs, bases } });
 }
 
@@ -320,10 +320,6 @@ async function isThere(stores: Stores, snapshot: string): Promise<boolean> {
   } catch (error) {
     throw castDriverError(error, 'store', `looking for snapshot ${snapshot}`);
   }
-}
-
-function earlierOf(a: Position, b: Position): Position {
-  return compareOptimes(a.ts, b.ts) <= 0 ? a : b;
 }
 
 interface KeptManifest extends KeptSnapshot {
@@ -337,21 +333,19 @@ async function keptSnapshots(
   stores: Stores,
   { deployment, member, incarnation, differs }: MemberRecord,
 ): Promise<KeptManifest[]> {
-  const good = {
-    'verification.state': { $ne: 'different' as const },
-    ...(differs ? { 'optime.ts': { $lt: differs.ts } } : {}),
-  };
   try {
     const manifests = await stores.manifests
-      .find({ deployment, member, incarnation, ...good })
-      .project<Pick<ManifestRecord, '_id' | 'optime' | 'oplogFrom' | 'wallTime' | 'deleting'>>({
+      .find({ deployment, member, incarnation })
+      .project<Pick<ManifestRecord, '_id' | 'optime' | 'oplogFrom' | 'wallTime' | 'deleting' | 'verification'>>({
         deleting: 1,
         optime: 1,
         oplogFrom: 1,
         wallTime: 1,
+        'verification.state': 1,
       })
       .toArray();
-    return manifests.map(({ _id, optime, oplogFrom, wallTime, deleting }) => ({
+    const good = manifests.filter((one) => isGood(one, differs));
+    return good.map(({ _id, optime, oplogFrom, wallTime, deleting }) => ({
       id: _id,
       isMarked: deleting !== undefined,
       position: fromStoredPosition(optime),

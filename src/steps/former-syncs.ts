@@ -4,7 +4,7 @@ import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
 import { endOfChain } from '../oplogstore/batches.ts';
 import { removeChain } from '../oplogstore/remove.ts';
-import { compareOptimes, type Position } from '../shared/optime.ts';
+import { earlierPosition, type Position } from '../shared/optime.ts';
 import type { Stores } from '../stores/connect.ts';
 import { readMember, updateMember, type MemberFence } from '../stores/members.ts';
 import type { ManifestRecord } from '../stores/records.ts';
@@ -68,10 +68,7 @@ export async function entriesBeingRead(
       .toArray();
     return read
       .map(({ oplogFrom }) => fromStoredPosition(oplogFrom))
-      .reduce<Position | undefined>(
-        (first, one) => (first ? (compareOptimes(first.ts, one.ts) <= 0 ? first : one) : one),
-        undefined,
-      );
+      .reduce<Position | undefined>((first, one) => (first ? earlierPosition(first, one) : one), undefined);
   } catch (error) {
     throw castDriverError(error, 'store', `looking for restores of ${deployment}`);
   }

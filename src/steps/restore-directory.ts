@@ -94,7 +94,7 @@ export async function clearRestore({ id, path }: Pick<RestoreRequest, 'id' | 'pa
   earlier?.stop.abort(new LifeboatError('FenceLost', `restore ${id} is being taken back`));
   await earlier?.gone;
   const target = new RestoreTarget(path, id);
-  for (const dbpath of [target.staging, target.replaying, target.replayed]) await endProver(dbpath);
+  for (const dbpath of target.dbpaths) await endProver(dbpath);
   await target.clear();
 }
 
@@ -168,7 +168,7 @@ async function fillAndProve(
     run.report(progress);
   };
   await target.take();
-  for (const dbpath of [target.staging, target.replaying, target.replayed]) await endProver(dbpath);
+  for (const dbpath of target.dbpaths) await endProver(dbpath);
   const stage = await target.stage();
   if (stage === 'files') {
     await run.set({ stage: 'files' });

@@ -4,7 +4,7 @@
  * The files of a snapshot hold the head's own records too, so what they make is the head as it stood there, position
  * and all. The stored entries bring it on from there: the source's data is not read again.
  */
-import { IS_SNAPSHOT, readManifest, readRuns } from '../blockstore/manifest.ts';
+import { IS_SNAPSHOT, isGood, readManifest, readRuns } from '../blockstore/manifest.ts';
 import type { HeadDirectory } from '../head/directory.ts';
 import { castDriverError } from '../mongo/errors.ts';
 import { fromStoredPosition } from '../mongo/positions.ts';
@@ -141,9 +141,7 @@ export async function seedsOf(stores: Stores, { deployment, member, incarnation,
       })
       .toArray();
     // Made from one that differs, the head would differ as well, and nothing would say so.
-    const sound = manifests.filter(
-      ({ optime, verification }) => verification?.state !== 'different' && (!differs || optime.ts.lessThan(differs.ts)),
-    );
+    const sound = manifests.filter((one) => isGood(one, differs));
     if (sound.length === 0 && manifests.length > 0) {
       return { missing: 'every snapshot of this initial sync was found to differ from the source' };
     }
