@@ -10,7 +10,7 @@ import { takeSnapshot, type LockableHead, type SnapshotParts } from '../src/step
 import { verifySnapshot } from '../src/steps/verify-snapshot.ts';
 import { openStores, type Stores } from '../src/stores/connect.ts';
 import { crashOf } from './support/crash-child.ts';
-import { startReplicaSet, type TestReplicaSet } from './support/replica-set.ts';
+import { startReplicaSet, until, type TestReplicaSet } from './support/replica-set.ts';
 import { claimedMember, startLockableMongod, stepContext, type LockableMongod } from './support/snapshots.ts';
 
 let set: TestReplicaSet;
@@ -69,8 +69,13 @@ async function isWritable(): Promise<boolean> {
 test('the second snapshot of a barely changed head stores little', async () => {
   const member = await claimedMember(stores);
   const first = await snapshot(member);
-  // Pages that were written while their documents were still coming in are written anew once.
-  const settled = await snapshot(member);
+  const others: Awaited<ReturnType<typeof snapshot>>[] = [];
+  // Pages that were written while their documents were still coming in are written anew, on a busy machine more than once.
+  await until(async () => {
+    const other = await snapshot(member);
+    others.push(other);
+    return other.newBlocks < 20;
+  }, 'a head that nobody changes is written as it is');
   await head.client
     .db('shop')
     .collection('orders')
@@ -80,11 +85,15 @@ test('the second snapshot of a barely changed head stores little', async () => {
   assert.ok(first.newBlocks > 300, `the first stored ${first.newBlocks} blocks`);
   assert.ok(second.newBlocks < 20, `the second stored ${second.newBlocks} of ${first.newBlocks} blocks`);
   assert.ok(second.reusedBlocks > 300);
-  assert.deepEqual(await listSnapshots(stores, member.deployment), [first, settled, second]);
+  assert.deepEqual(await listSnapshots(stores, member.deployment), [first, ...others, second]);
   assert.deepEqual(await latestSnapshot(stores, member.deployment), second);
   assert.deepEqual(await findSnapshot(stores, first.id), first);
   assert.match(first.id, new RegExp(`^${member.deployment}-\\d{8}T\\d{6}Z-[0-9a-f]{6}$`));
-  assert.deepEqual(await tracesOf(member.deployment), { manifests: 3, partsWithoutManifest: 0, leases: 0 });
+  assert.deepEqual(await tracesOf(member.deployment), {
+    manifests: 2 + others.length,
+    partsWithoutManifest: 0,
+    leases: 0,
+  });
 });
 
 test('a snapshot is at or after the optime it was asked for, and the head goes on afterwards', async () => {
